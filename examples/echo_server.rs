@@ -1,0 +1,117 @@
+//! Sends every message back to where it came from.
+//!
+//! ```text
+//! cargo run --release --example echo_server -- --listen 127.0.0.1:9001
+//! ```
+
+use std::{error::Error, net::SocketAddr, process::ExitCode, time::Duration};
+
+use clap::Parser;
+use mio::{Interest, event::Event};
+use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook_mio::v1_0::Signals;
+use wsloop::{
+    Config, Conn, Connections, EventLoop, Handler, HttpResponse, ListenAddr, Message, Progress,
+    Request, Response, SourceId,
+};
+
+/// How long clients have to answer the close frame when the server stops.
+const SHUTDOWN_DEADLINE: Duration = Duration::from_secs(5);
+
+/// A WebSocket echo server. Stops with the close handshake on SIGINT and SIGTERM.
+#[derive(Parser)]
+struct Options {
+    /// Address and port to listen on; port 0 lets the system choose
+    #[arg(long, default_value = "127.0.0.1:9001")]
+    listen: SocketAddr,
+
+    /// Largest message in bytes
+    #[arg(long, value_name = "BYTES", default_value_t = Config::default().max_message_size)]
+    max_message_size: usize,
+
+    /// Most open connections
+    #[arg(long, value_name = "COUNT", default_value_t = Config::default().max_connections)]
+    max_connections: usize,
+
+    /// Most handshakes at a time
+    #[arg(long, value_name = "COUNT", default_value_t = Config::default().max_handshakes)]
+    max_handshakes: usize,
+
+    /// Seconds without a byte after which a connection is closed; never by default
+    #[arg(long, value_name = "SECONDS")]
+    idle_timeout: Option<u64>,
+
+    /// Size of the fixed read buffers in bytes
+    #[arg(long, value_name = "BYTES", default_value_t = Config::default().read_buffer_size)]
+    read_buffer_size: usize,
+
+    /// Poll without waiting: one core is busy all the time, and answers come sooner
+    #[arg(long)]
+    busy_poll: bool,
+}
+
+impl Options {
+    fn config(&self) -> Config {
+        let defaults = Config::default();
+        Config::default()
+            .max_message_size(self.max_message_size)
+            .max_connections(self.max_connections)
+            .initial_connections(defaults.initial_connections.min(self.max_connections))
+            .max_handshakes(self.max_handshakes)
+            .initial_handshakes(defaults.initial_handshakes.min(self.max_handshakes))
+            .idle_timeout(self.idle_timeout.map(Duration::from_secs))
+            .read_buffer_size(self.read_buffer_size)
+    }
+}
+
+struct Echo {
+    signals: Signals,
+}
+
+impl Handler for Echo {
+    type Session = ();
+
+    fn on_upgrade(&mut self, _: &Request<'_>, _: &mut Response<'_>) -> Result<(), HttpResponse> {
+        Ok(())
+    }
+
+    fn on_message(&mut self, conn: &mut Conn<'_, ()>, message: Message<'_>) {
+        // Reading pauses by itself while the peer does not read, so there is always room for the answer.
+        let _ = conn.send_copy(message.kind(), message.as_bytes());
+    }
+
+    fn on_source(&mut self, connections: &mut Connections<'_, ()>, _: SourceId, _: &Event) {
+        if self.signals.pending().next().is_some() {
+            connections.shutdown(SHUTDOWN_DEADLINE);
+        }
+    }
+}
+
+fn main() -> ExitCode {
+    match serve(&Options::parse()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("echo_server: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn serve(options: &Options) -> Result<(), Box<dyn Error>> {
+    let mut event_loop = EventLoop::new(options.config())?;
+    let mut app = Echo {
+        signals: Signals::new([SIGINT, SIGTERM])?,
+    };
+    event_loop
+        .connections()
+        .register(&mut app.signals, Interest::READABLE)?;
+    let listener = event_loop
+        .listen(options.listen)
+        .map_err(|error| format!("cannot listen on {}: {error}", options.listen))?;
+    if let ListenAddr::Tcp(address) = event_loop.local_addr(listener)? {
+        println!("listening on ws://{address}");
+    }
+    let timeout = options.busy_poll.then_some(Duration::ZERO);
+    while event_loop.turn(&mut app, timeout)? == Progress::Running {}
+    Ok(())
+}

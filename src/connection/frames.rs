@@ -1,0 +1,284 @@
+use std::fmt;
+
+use bytes::{Bytes, BytesMut};
+
+use crate::protocol::{
+    ClosePayload, FrameHeader, MAX_CONTROL_PAYLOAD, MAX_HEADER_LEN, MessageKind, Opcode,
+    ParsedHeader, ProtocolError, Role, Rules,
+};
+
+/// Frames that are encoded once and sent to any number of connections.
+///
+/// Cloning is cheap: clones share the bytes. Sending borrows them, so they do not come back in `on_write_complete`.
+///
+/// ```
+/// use wsloop::{Frames, MessageKind};
+///
+/// let frames = Frames::builder().message(MessageKind::Text, b"to everybody").build();
+/// assert_eq!(&frames.as_bytes()[..2], [0x81, 12]);
+/// ```
+#[derive(Clone, PartialEq, Eq)]
+pub struct Frames {
+    /// Whole unmasked frames that make up whole messages and control frames.
+    bytes: Bytes,
+}
+
+impl Frames {
+    /// Starts to encode frames.
+    #[must_use]
+    pub fn builder() -> FramesBuilder {
+        FramesBuilder {
+            bytes: BytesMut::new(),
+        }
+    }
+
+    /// One unfragmented message.
+    #[must_use]
+    pub fn message(kind: MessageKind, payload: &[u8]) -> Self {
+        Self::builder().message(kind, payload).build()
+    }
+
+    /// Takes frames that somebody else encoded, after a check of every one (RFC 6455 §5): unmasked, no reserved bits or
+    /// opcodes, shortest lengths, whole frames and whole messages, no close frame. Text is not checked to be UTF-8.
+    ///
+    /// # Errors
+    /// The first thing that is wrong.
+    pub fn from_raw(bytes: impl Into<Bytes>) -> Result<Self, FramesError> {
+        let bytes = bytes.into();
+        check_frames(&bytes)?;
+        Ok(Self { bytes })
+    }
+
+    /// The frames as they go over the wire (of a server).
+    #[must_use]
+    pub fn as_bytes(&self) -> &[u8] {
+        &self.bytes
+    }
+
+    pub(crate) fn shared(&self) -> Bytes {
+        self.bytes.clone()
+    }
+}
+
+impl fmt::Debug for Frames {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Frames({} bytes)", self.bytes.len())
+    }
+}
+
+/// Encodes frames one behind the other.
+#[derive(Debug)]
+pub struct FramesBuilder {
+    bytes: BytesMut,
+}
+
+impl FramesBuilder {
+    /// An unfragmented message (RFC 6455 §5.6). That text is UTF-8 is the caller's matter.
+    #[must_use]
+    pub fn message(self, kind: MessageKind, payload: &[u8]) -> Self {
+        self.frame(
+            FrameHeader::new(kind.opcode(), payload.len() as u64),
+            payload,
+        )
+    }
+
+    /// A message in fragments (RFC 6455 §5.4), one for each part; no part at all is an empty message.
+    #[must_use]
+    pub fn fragments(mut self, kind: MessageKind, parts: &[&[u8]]) -> Self {
+        let Some((last, parts)) = parts.split_last() else {
+            return self.message(kind, b"");
+        };
+        let mut opcode = kind.opcode();
+        for part in parts {
+            let header = FrameHeader {
+                fin: false,
+                ..FrameHeader::new(opcode, part.len() as u64)
+            };
+            self = self.frame(header, part);
+            opcode = Opcode::Continuation;
+        }
+        self.frame(FrameHeader::new(opcode, last.len() as u64), last)
+    }
+
+    /// A ping (RFC 6455 §5.5.2).
+    ///
+    /// # Errors
+    /// A payload of more than 125 bytes.
+    pub fn ping(self, payload: &[u8]) -> Result<Self, FramesError> {
+        self.control(Opcode::Ping, payload)
+    }
+
+    /// A pong (RFC 6455 §5.5.3).
+    ///
+    /// # Errors
+    /// A payload of more than 125 bytes.
+    pub fn pong(self, payload: &[u8]) -> Result<Self, FramesError> {
+        self.control(Opcode::Pong, payload)
+    }
+
+    /// The frames so far.
+    #[must_use]
+    pub fn build(self) -> Frames {
+        Frames {
+            bytes: self.bytes.freeze(),
+        }
+    }
+
+    fn control(self, opcode: Opcode, payload: &[u8]) -> Result<Self, FramesError> {
+        if payload.len() > MAX_CONTROL_PAYLOAD {
+            return Err(FramesError::Protocol(ProtocolError::ControlFrameTooBig));
+        }
+        Ok(self.frame(FrameHeader::new(opcode, payload.len() as u64), payload))
+    }
+
+    fn frame(mut self, header: FrameHeader, payload: &[u8]) -> Self {
+        let mut encoded = [0; MAX_HEADER_LEN];
+        let len = header.encode(&mut encoded);
+        self.bytes.extend_from_slice(&encoded[..len]);
+        self.bytes.extend_from_slice(payload);
+        self
+    }
+}
+
+/// Why raw frames were refused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum FramesError {
+    /// A frame breaks a rule of RFC 6455 §5.
+    Protocol(ProtocolError),
+    /// The last frame is cut off.
+    Truncated,
+    /// The last message has no final fragment.
+    Unfinished,
+    /// There is a close frame: closing is `close`'s matter.
+    CloseFrame,
+}
+
+impl fmt::Display for FramesError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Protocol(error) => error.fmt(f),
+            Self::Truncated => f.write_str("the last frame is cut off"),
+            Self::Unfinished => f.write_str("the last message has no final fragment"),
+            Self::CloseFrame => f.write_str("close frames are not sent raw"),
+        }
+    }
+}
+
+impl std::error::Error for FramesError {}
+
+impl From<ProtocolError> for FramesError {
+    fn from(error: ProtocolError) -> Self {
+        Self::Protocol(error)
+    }
+}
+
+fn check_frames(mut bytes: &[u8]) -> Result<(), FramesError> {
+    // What a server sends is what a client accepts.
+    let rules = Rules {
+        role: Role::Client,
+        max_message_size: usize::MAX >> 1,
+        check_utf8: false,
+    };
+    let mut in_progress = None;
+    while !bytes.is_empty() {
+        let ParsedHeader::Complete(header, header_len) = FrameHeader::parse(bytes)? else {
+            return Err(FramesError::Truncated);
+        };
+        rules.check(&header, in_progress)?;
+        if header.opcode == Opcode::Close {
+            // Told apart from a malformed one, so that the error names the real mistake.
+            return Err(FramesError::CloseFrame);
+        }
+        let payload_len =
+            usize::try_from(header.payload_len).map_err(|_| FramesError::Truncated)?;
+        bytes = bytes[header_len..]
+            .get(payload_len..)
+            .ok_or(FramesError::Truncated)?;
+        if header.opcode.is_data() {
+            in_progress = if header.fin {
+                None
+            } else {
+                Some(in_progress.unwrap_or(0) + payload_len)
+            };
+        }
+    }
+    if in_progress.is_some() {
+        Err(FramesError::Unfinished)
+    } else {
+        Ok(())
+    }
+}
+
+/// A close frame, ready to be written.
+pub(crate) fn encode_close(payload: &ClosePayload<'_>, out: &mut [u8; MAX_CONTROL_FRAME]) -> usize {
+    let mut encoded = [0; MAX_CONTROL_PAYLOAD];
+    let payload_len = payload.encode(&mut encoded);
+    encode_control(Opcode::Close, &encoded[..payload_len], out)
+}
+
+/// A control frame, ready to be written. `payload` has at most 125 bytes.
+pub(crate) fn encode_control(
+    opcode: Opcode,
+    payload: &[u8],
+    out: &mut [u8; MAX_CONTROL_FRAME],
+) -> usize {
+    let mut header = [0; MAX_HEADER_LEN];
+    let header_len = FrameHeader::new(opcode, payload.len() as u64).encode(&mut header);
+    out[..header_len].copy_from_slice(&header[..header_len]);
+    out[header_len..header_len + payload.len()].copy_from_slice(payload);
+    header_len + payload.len()
+}
+
+/// Length in bytes of the largest unmasked control frame.
+pub(crate) const MAX_CONTROL_FRAME: usize = 2 + MAX_CONTROL_PAYLOAD;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_built_passes_the_check() {
+        let frames = Frames::builder()
+            .message(MessageKind::Text, b"one")
+            .fragments(MessageKind::Binary, &[b"a", b"", b"bc"])
+            .ping(b"p")
+            .unwrap()
+            .fragments(MessageKind::Text, &[])
+            .build();
+        assert_eq!(
+            Frames::from_raw(frames.as_bytes().to_vec()).unwrap(),
+            frames
+        );
+    }
+
+    #[test]
+    fn each_fault_of_raw_frames_is_named() {
+        let check = |bytes: &[u8]| Frames::from_raw(bytes.to_vec()).unwrap_err();
+        assert_eq!(check(&[0x81]), FramesError::Truncated);
+        assert_eq!(check(&[0x81, 2, b'x']), FramesError::Truncated);
+        assert_eq!(check(&[0x01, 1, b'x']), FramesError::Unfinished);
+        assert_eq!(check(&[0x88, 0]), FramesError::CloseFrame);
+        assert_eq!(
+            check(&[0x81, 0x80, 1, 2, 3, 4]),
+            FramesError::Protocol(ProtocolError::MaskedFrame)
+        );
+        assert_eq!(
+            check(&[0x83, 0]),
+            FramesError::Protocol(ProtocolError::ReservedOpcode(3))
+        );
+        assert_eq!(
+            check(&[0x80, 0]),
+            FramesError::Protocol(ProtocolError::UnexpectedContinuation)
+        );
+        assert_eq!(
+            check(&[0xC1, 0]),
+            FramesError::Protocol(ProtocolError::ReservedBits)
+        );
+        assert_eq!(
+            check(&[0x82, 126, 0, 1, 0]),
+            FramesError::Protocol(ProtocolError::NonMinimalLength)
+        );
+        assert!(Frames::builder().ping(&[0; 126]).is_err());
+    }
+}

@@ -1,0 +1,445 @@
+use std::ops::Range;
+
+use super::Pools;
+use crate::{
+    memory::Buffer,
+    protocol::{
+        FrameHeader, MessageKind, Opcode, ParsedHeader, ProtocolError, Rules, Utf8Validator,
+        apply_mask, is_valid_utf8,
+    },
+};
+
+/// Turns the bytes of a connection into events.
+///
+/// The bytes of a read lie in the loop's scratch buffer, and what is complete there is reported as a range into it. The
+/// inbox itself keeps only what is unfinished, in leased memory: the start of a frame header or control frame as it came
+/// (`raw`), and the payload so far of a message that is not complete (`message`), unmasked and checked as it arrived.
+#[derive(Default)]
+pub(crate) struct Inbox {
+    unfinished: Option<Box<Unfinished>>,
+}
+
+/// One thing that a connection's input says.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Event {
+    /// A message that is complete in the input.
+    Message(MessageKind, Range<usize>),
+    /// A message that is complete in a buffer of its own: fetch it with [`Inbox::take_message`].
+    Assembled,
+    /// A close, ping or pong that is complete in the input.
+    Control(Opcode, Range<usize>),
+}
+
+/// Why a connection's input cannot go on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Fault {
+    Protocol(ProtocolError),
+    /// A bound of the buffer pool is reached.
+    OutOfBuffers,
+}
+
+impl From<ProtocolError> for Fault {
+    fn from(error: ProtocolError) -> Self {
+        Self::Protocol(error)
+    }
+}
+
+#[derive(Default)]
+pub(crate) struct Unfinished {
+    raw: Raw,
+    /// The data frame whose payload is arriving; `message` is there whenever this is.
+    frame: Option<FrameRest>,
+    message: Option<Assembly>,
+}
+
+/// Bytes that nobody has looked at yet.
+#[derive(Default)]
+struct Raw {
+    /// Leased exactly when `len > 0`, or when room was made to read ahead.
+    buffer: Buffer,
+    len: usize,
+    /// True exactly when these bytes were set aside before they were parsed (a pause, a spent budget), so that there may be
+    /// whole frames in them.
+    held: bool,
+}
+
+/// What is still to come of a data frame.
+struct FrameRest {
+    remaining: u64,
+    key: Option<[u8; 4]>,
+    /// Position in the frame's payload of the next byte to unmask, modulo the key's length.
+    mask_offset: usize,
+    fin: bool,
+}
+
+/// A message that is not complete.
+struct Assembly {
+    kind: MessageKind,
+    /// Empty until the first byte of payload arrives. `len <= buffer.len()`
+    buffer: Buffer,
+    len: usize,
+    utf8: Utf8Validator,
+}
+
+impl Inbox {
+    /// The next event of `input[*position..]`; moves `position` behind what was used up. `None` when the input says nothing
+    /// more: what is left behind `position` is the start of a frame and must be kept with [`Inbox::keep`].
+    #[inline]
+    pub(crate) fn next(
+        &mut self,
+        input: &mut [u8],
+        position: &mut usize,
+        rules: &Rules,
+        pools: &mut Pools,
+    ) -> Result<Option<Event>, Fault> {
+        loop {
+            if let Some(frame) = self
+                .unfinished
+                .as_ref()
+                .and_then(|state| state.frame.as_ref())
+            {
+                let wanted = usize::try_from(frame.remaining).unwrap_or(usize::MAX);
+                let end = input.len().min(position.saturating_add(wanted));
+                let done = self.append(&input[*position..end], rules, pools)?;
+                *position = end;
+                match done {
+                    Progress::Message => return Ok(Some(Event::Assembled)),
+                    Progress::Frame => continue,
+                    Progress::Part => return Ok(None),
+                }
+            }
+            let bytes = &mut input[*position..];
+            let (header, header_len) = match FrameHeader::parse(bytes)? {
+                ParsedHeader::Complete(header, len) => (header, len),
+                ParsedHeader::Incomplete { .. } => return Ok(None),
+            };
+            rules.check(&header, self.message_len())?;
+            let whole = header.payload_len <= (bytes.len() - header_len) as u64;
+            let starts_at = *position + header_len;
+            if whole && (header.opcode.is_control() || (header.fin && self.message_len().is_none()))
+            {
+                // A payload that is in memory has a length that fits.
+                #[expect(clippy::cast_possible_truncation)]
+                let range = starts_at..starts_at + header.payload_len as usize;
+                *position = range.end;
+                return whole_frame(&header, &mut input[range.clone()], range, rules).map(Some);
+            }
+            if header.opcode.is_control() {
+                return Ok(None);
+            }
+            self.begin_frame(&header, pools);
+            *position = starts_at;
+        }
+    }
+
+    /// Payload bytes of the message under way, `None` when there is none.
+    fn message_len(&self) -> Option<usize> {
+        self.unfinished
+            .as_ref()?
+            .message
+            .as_ref()
+            .map(|message| message.len)
+    }
+
+    fn state(&mut self, pools: &mut Pools) -> &mut Unfinished {
+        self.unfinished
+            .get_or_insert_with(|| pools.unfinished.take())
+    }
+
+    #[cold]
+    fn begin_frame(&mut self, header: &FrameHeader, pools: &mut Pools) {
+        let state = self.state(pools);
+        state.frame = Some(FrameRest {
+            remaining: header.payload_len,
+            key: header.mask,
+            mask_offset: 0,
+            fin: header.fin,
+        });
+        let kind = if header.opcode == Opcode::Text {
+            MessageKind::Text
+        } else {
+            MessageKind::Binary
+        };
+        state.message.get_or_insert_with(|| Assembly {
+            kind,
+            buffer: Buffer::default(),
+            len: 0,
+            utf8: Utf8Validator::default(),
+        });
+    }
+
+    /// Takes `bytes` as the next payload bytes of the frame under way.
+    fn append(
+        &mut self,
+        bytes: &[u8],
+        rules: &Rules,
+        pools: &mut Pools,
+    ) -> Result<Progress, Fault> {
+        if !bytes.is_empty() {
+            let space = self.payload_space(bytes.len(), pools)?;
+            space[..bytes.len()].copy_from_slice(bytes);
+        }
+        self.payload_arrived(bytes.len(), rules)
+    }
+
+    /// Where the payload of the frame under way can be read to without a detour, at least `min` bytes (above 0 and no more
+    /// than remain) and never more than remain. For [`Inbox::payload_arrived`].
+    fn payload_space(&mut self, min: usize, pools: &mut Pools) -> Result<&mut [u8], Fault> {
+        let Some(Unfinished {
+            frame: Some(frame),
+            message: Some(message),
+            ..
+        }) = self.unfinished.as_deref_mut()
+        else {
+            return Ok(&mut []);
+        };
+        let remaining = usize::try_from(frame.remaining).unwrap_or(usize::MAX);
+        message.reserve(min, remaining, pools)?;
+        let end = message
+            .buffer
+            .len()
+            .min(message.len.saturating_add(remaining));
+        Ok(&mut message.buffer[message.len..end])
+    }
+
+    /// Room to read payload into directly, empty when no data frame is under way.
+    pub(crate) fn direct_space(&mut self, pools: &mut Pools) -> Result<&mut [u8], Fault> {
+        self.payload_space(1, pools)
+    }
+
+    /// `count` bytes were read into the room that [`Inbox::direct_space`] gave. True exactly when a message is complete.
+    pub(crate) fn direct_arrived(&mut self, count: usize, rules: &Rules) -> Result<bool, Fault> {
+        Ok(matches!(
+            self.payload_arrived(count, rules)?,
+            Progress::Message
+        ))
+    }
+
+    /// Unmasks and checks `count` bytes that stand behind the message so far.
+    fn payload_arrived(&mut self, count: usize, rules: &Rules) -> Result<Progress, Fault> {
+        let Some(Unfinished {
+            frame: rest @ Some(_),
+            message: Some(message),
+            ..
+        }) = self.unfinished.as_deref_mut()
+        else {
+            return Ok(Progress::Part);
+        };
+        let Some(frame) = rest else {
+            return Ok(Progress::Part);
+        };
+        let arrived = &mut message.buffer[message.len..message.len + count];
+        if let Some(key) = frame.key {
+            apply_mask(key, frame.mask_offset, arrived);
+        }
+        let check_utf8 = message.kind == MessageKind::Text && rules.check_utf8;
+        if check_utf8 {
+            message
+                .utf8
+                .feed(arrived)
+                .map_err(|_| ProtocolError::InvalidUtf8)?;
+        }
+        message.len += count;
+        frame.mask_offset = (frame.mask_offset + count) % 4;
+        frame.remaining -= count as u64;
+        if frame.remaining > 0 {
+            return Ok(Progress::Part);
+        }
+        let fin = frame.fin;
+        *rest = None;
+        if !fin {
+            return Ok(Progress::Frame);
+        }
+        if check_utf8 {
+            message
+                .utf8
+                .finish()
+                .map_err(|_| ProtocolError::InvalidUtf8)?;
+        }
+        Ok(Progress::Message)
+    }
+
+    /// The message that [`Event::Assembled`] announced: its kind, its buffer (leased; the caller gives it back) and its
+    /// length. An empty message has an empty buffer that is not leased.
+    pub(crate) fn take_message(
+        &mut self,
+        pools: &mut Pools,
+    ) -> Option<(MessageKind, Buffer, usize)> {
+        let message = self.unfinished.as_mut()?.message.take()?;
+        self.release_if_finished(pools);
+        Some((message.kind, message.buffer, message.len))
+    }
+
+    /// Keeps bytes for later: the start of a frame, or input that was set aside unparsed (`held`).
+    pub(crate) fn keep(
+        &mut self,
+        bytes: &[u8],
+        held: bool,
+        pools: &mut Pools,
+    ) -> Result<(), Fault> {
+        if bytes.is_empty() {
+            return Ok(());
+        }
+        let mut buffer = pools
+            .buffers
+            .lease(bytes.len())
+            .ok_or(Fault::OutOfBuffers)?;
+        buffer[..bytes.len()].copy_from_slice(bytes);
+        let raw = &mut self.state(pools).raw;
+        debug_assert_eq!(
+            raw.len, 0,
+            "kept bytes are restored before new ones are kept"
+        );
+        let previous = std::mem::replace(
+            raw,
+            Raw {
+                buffer,
+                len: bytes.len(),
+                held,
+            },
+        );
+        pools.give_back(previous.buffer);
+        Ok(())
+    }
+
+    /// Moves the kept bytes to the front of `scratch`; returns how many they are and whether they were held.
+    #[inline]
+    pub(crate) fn restore(&mut self, scratch: &mut [u8], pools: &mut Pools) -> (usize, bool) {
+        match &self.unfinished {
+            None => (0, false),
+            Some(_) => self.restore_kept(scratch, pools),
+        }
+    }
+
+    fn restore_kept(&mut self, scratch: &mut [u8], pools: &mut Pools) -> (usize, bool) {
+        let Some(state) = &mut self.unfinished else {
+            return (0, false);
+        };
+        let raw = std::mem::take(&mut state.raw);
+        scratch[..raw.len].copy_from_slice(&raw.buffer[..raw.len]);
+        pools.give_back(raw.buffer);
+        self.release_if_finished(pools);
+        (raw.len, raw.held)
+    }
+
+    /// Room behind the kept bytes, up to the end of one fixed read buffer: for reading ahead during a pause. Empty when it
+    /// is used up.
+    pub(crate) fn read_ahead_space(&mut self, pools: &mut Pools) -> Result<&mut [u8], Fault> {
+        let size = pools.buffers.read_buffer_size();
+        if self
+            .unfinished
+            .as_ref()
+            .is_none_or(|state| state.raw.buffer.is_empty())
+        {
+            let buffer = pools.buffers.lease(size).ok_or(Fault::OutOfBuffers)?;
+            self.state(pools).raw.buffer = buffer;
+        }
+        let raw = &mut self.state(pools).raw;
+        Ok(raw.buffer.get_mut(raw.len..size).unwrap_or_default())
+    }
+
+    /// `count` bytes were read into the room that [`Inbox::read_ahead_space`] gave.
+    pub(crate) fn read_ahead_arrived(&mut self, count: usize) {
+        if let Some(state) = &mut self.unfinished {
+            state.raw.len += count;
+            state.raw.held |= count > 0;
+        }
+    }
+
+    /// Gives back room that was made to read ahead, if nothing was read into it.
+    pub(crate) fn release_room(&mut self, pools: &mut Pools) {
+        if let Some(state) = &mut self.unfinished {
+            if state.raw.len == 0 {
+                pools.give_back(std::mem::take(&mut state.raw.buffer));
+            }
+            self.release_if_finished(pools);
+        }
+    }
+
+    /// The bytes that are kept and not parsed.
+    pub(crate) fn kept(&self) -> &[u8] {
+        self.unfinished
+            .as_ref()
+            .map_or(&[], |state| &state.raw.buffer[..state.raw.len])
+    }
+
+    /// True exactly when kept bytes may hold whole frames.
+    pub(crate) fn has_held(&self) -> bool {
+        self.unfinished.as_ref().is_some_and(|state| state.raw.held)
+    }
+
+    /// Gives all memory back; what is unfinished is lost.
+    pub(crate) fn clear(&mut self, pools: &mut Pools) {
+        if let Some(mut state) = self.unfinished.take() {
+            let state_now = std::mem::take(&mut *state);
+            pools.give_back(state_now.raw.buffer);
+            if let Some(message) = state_now.message {
+                pools.give_back(message.buffer);
+            }
+            pools.unfinished.give_back(state);
+        }
+    }
+
+    fn release_if_finished(&mut self, pools: &mut Pools) {
+        let finished = |state: &mut Box<Unfinished>| {
+            state.raw.buffer.is_empty() && state.frame.is_none() && state.message.is_none()
+        };
+        if let Some(state) = self.unfinished.take_if(finished) {
+            pools.unfinished.give_back(state);
+        }
+    }
+}
+
+enum Progress {
+    /// The frame goes on.
+    Part,
+    /// The frame is complete, its message is not.
+    Frame,
+    /// The message is complete.
+    Message,
+}
+
+impl Assembly {
+    /// Makes room for `min` more bytes, of which `announced` are said to come.
+    ///
+    /// What is announced counts up to one large-message buffer. Beyond that the buffer follows what has arrived, so that a
+    /// header alone never takes more than that.
+    fn reserve(&mut self, min: usize, announced: usize, pools: &mut Pools) -> Result<(), Fault> {
+        let needed = self.len + min;
+        if needed <= self.buffer.len() {
+            return Ok(());
+        }
+        let hint = self
+            .len
+            .saturating_add(announced)
+            .min(pools.buffers.large_buffer_size());
+        let mut buffer = pools
+            .buffers
+            .lease(needed.max(hint))
+            .ok_or(Fault::OutOfBuffers)?;
+        buffer[..self.len].copy_from_slice(&self.buffer[..self.len]);
+        pools.give_back(std::mem::replace(&mut self.buffer, buffer));
+        Ok(())
+    }
+}
+
+/// Unmasks and checks a frame that is complete in the input.
+#[inline]
+fn whole_frame(
+    header: &FrameHeader,
+    payload: &mut [u8],
+    range: Range<usize>,
+    rules: &Rules,
+) -> Result<Event, Fault> {
+    if let Some(key) = header.mask {
+        apply_mask(key, 0, payload);
+    }
+    match header.opcode {
+        Opcode::Text if rules.check_utf8 && !is_valid_utf8(payload) => {
+            Err(ProtocolError::InvalidUtf8.into())
+        }
+        Opcode::Text => Ok(Event::Message(MessageKind::Text, range)),
+        Opcode::Binary => Ok(Event::Message(MessageKind::Binary, range)),
+        control => Ok(Event::Control(control, range)),
+    }
+}

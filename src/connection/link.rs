@@ -1,0 +1,182 @@
+use std::time::Instant;
+
+use super::{
+    Close, CloseCause, Initiator, InvalidCloseCode, Pools, Sent, deadlines::Deadlines,
+    inbox::Inbox, outbox::Outbox, state::State,
+};
+use crate::protocol::{CloseCode, ClosePayload};
+
+/// One connection of the protocol: its state, its input, its output, its deadlines.
+///
+/// Everything that changes the state goes through the methods here, so that a close frame is staged exactly once and the
+/// `Close` that the application gets is written exactly once.
+pub(crate) struct Link {
+    state: State,
+    pub(crate) inbox: Inbox,
+    pub(crate) outbox: Outbox,
+    pub(crate) deadlines: Deadlines,
+    /// How it ends; `Some` exactly from the first step of closing on.
+    close: Option<Box<Close>>,
+    /// True exactly when the peer's close frame was received and understood.
+    heard_close: bool,
+}
+
+impl Link {
+    pub(crate) fn new(now: Instant) -> Self {
+        Self {
+            state: State::default(),
+            inbox: Inbox::default(),
+            outbox: Outbox::default(),
+            deadlines: Deadlines::new(now),
+            close: None,
+            heard_close: false,
+        }
+    }
+
+    pub(crate) fn state(&self) -> State {
+        self.state
+    }
+
+    /// This end closes: what is staged is written first. `Ok(false)` when the connection was not open any more.
+    pub(crate) fn close(
+        &mut self,
+        code: CloseCode,
+        reason: &str,
+        cause: CloseCause,
+        pools: &mut Pools,
+    ) -> Result<bool, InvalidCloseCode> {
+        if !code.may_be_sent() {
+            return Err(InvalidCloseCode(code));
+        }
+        if !self.state.close_local() {
+            return Ok(false);
+        }
+        let payload = ClosePayload::new(code, reason);
+        self.note_close(Initiator::Local, payload, cause);
+        self.outbox.close(&payload, pools);
+        Ok(true)
+    }
+
+    /// As [`Link::close`], but what waits behind a frame in flight is dropped.
+    pub(crate) fn close_now(
+        &mut self,
+        code: CloseCode,
+        reason: &str,
+        pools: &mut Pools,
+        discarded: impl FnMut(Sent),
+    ) -> Result<bool, InvalidCloseCode> {
+        if self.state.is_open() && code.may_be_sent() {
+            self.outbox.discard_waiting(pools, discarded);
+        }
+        self.close(code, reason, CloseCause::Application, pools)
+    }
+
+    /// The peer's close frame came, with a valid payload. It is answered with the same code (RFC 6455 §5.5.1); what waits
+    /// behind a frame in flight is dropped, for the peer will not look at it. False when it changed nothing.
+    pub(crate) fn close_remote(
+        &mut self,
+        payload: ClosePayload<'_>,
+        pools: &mut Pools,
+        discarded: impl FnMut(Sent),
+    ) -> bool {
+        let we_began = self.state == State::Closing;
+        if !self.state.close_remote() {
+            return false;
+        }
+        self.heard_close = true;
+        if we_began {
+            return true;
+        }
+        self.note_close(Initiator::Remote, payload, CloseCause::Peer);
+        self.outbox.discard_waiting(pools, discarded);
+        self.outbox.close(
+            &ClosePayload {
+                reason: "",
+                ..payload
+            },
+            pools,
+        );
+        true
+    }
+
+    /// Gives up on the peer (RFC 6455 §7.1.7): a close frame goes out, input means nothing any more, and what waits is
+    /// dropped. False when it was given up before.
+    pub(crate) fn fail(
+        &mut self,
+        code: CloseCode,
+        cause: CloseCause,
+        pools: &mut Pools,
+        discarded: impl FnMut(Sent),
+    ) -> bool {
+        let we_began = self.state == State::Closing;
+        if !self.state.fail() {
+            return false;
+        }
+        self.inbox.clear(pools);
+        let payload = ClosePayload {
+            code: Some(code),
+            reason: "",
+        };
+        if we_began {
+            return true;
+        }
+        self.note_close(Initiator::Local, payload, cause);
+        self.outbox.discard_waiting(pools, discarded);
+        self.outbox.close(&payload, pools);
+        true
+    }
+
+    /// Everything that was staged is written. True exactly when the write side is to be shut down now.
+    pub(crate) fn flushed(&mut self) -> bool {
+        self.state.flushed()
+    }
+
+    /// The transport is gone or the time is up. All memory goes back. False when it had ended before.
+    pub(crate) fn end(
+        &mut self,
+        cause: CloseCause,
+        pools: &mut Pools,
+        discarded: impl FnMut(Sent),
+    ) -> bool {
+        let clean = self.heard_close && self.state == State::Draining;
+        if !self.state.end() {
+            return false;
+        }
+        self.note_close(
+            if matches!(cause, CloseCause::EndOfStream | CloseCause::Io(_)) {
+                Initiator::Remote
+            } else {
+                Initiator::Local
+            },
+            ClosePayload {
+                code: None,
+                reason: "",
+            },
+            cause,
+        );
+        if let Some(close) = &mut self.close {
+            close.clean = clean;
+        }
+        self.inbox.clear(pools);
+        self.outbox.discard_all(pools, discarded);
+        true
+    }
+
+    /// How it ended, for the application.
+    pub(crate) fn take_close(&mut self) -> Option<Close> {
+        self.close.take().map(|close| *close)
+    }
+
+    /// The beginning of an end is noted once: what follows from it is not its cause.
+    fn note_close(&mut self, initiator: Initiator, payload: ClosePayload<'_>, cause: CloseCause) {
+        if self.close.is_none() {
+            self.close = Some(Box::new(Close {
+                initiator,
+                code: payload.code,
+                reason: payload.reason.to_owned(),
+                cause,
+                clean: false,
+            }));
+        }
+    }
+}

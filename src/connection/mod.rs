@@ -1,0 +1,35 @@
+//! Floor 1: one connection without its socket and without a clock. Bytes and the time come in as arguments.
+//!
+//! | to fix | look in |
+//! | --- | --- |
+//! | who may do what when, the close handshake | `state`, `link` |
+//! | frames in: fragments, partial frames, reassembly | `inbox` |
+//! | frames out: what may be sent, when it is written | `outbox` |
+//! | frames out: order, control frames between, completion | `queue`, `segment` |
+//! | timeouts | `deadlines` |
+//! | what is sent | `payload`, `frames` |
+
+mod close;
+mod deadlines;
+mod error;
+mod frames;
+mod inbox;
+mod link;
+mod outbox;
+mod payload;
+mod pools;
+mod queue;
+mod segment;
+mod sent;
+mod state;
+
+pub use close::{Close, CloseCause, Initiator};
+pub(crate) use deadlines::{Due, Timeouts};
+pub use error::{InvalidCloseCode, SendError, SendErrorKind};
+pub use frames::{Frames, FramesBuilder, FramesError};
+pub(crate) use inbox::{Event, Fault};
+pub(crate) use link::Link;
+pub(crate) use outbox::{Flushed, SendLimits};
+pub use payload::Payload;
+pub(crate) use pools::Pools;
+pub use sent::{Outcome, Sent};

@@ -1,0 +1,269 @@
+use std::io::{self, IoSlice, Write};
+
+use super::{
+    Frames, Payload, Pools, SendError, SendErrorKind, Sent,
+    queue::Queue,
+    segment::{Frame, Message, Segment, Walk},
+};
+use crate::protocol::{
+    ClosePayload, FrameHeader, MAX_CONTROL_PAYLOAD, MAX_HEADER_LEN, MessageKind, Opcode,
+};
+
+/// Parts of a message that are offered to the kernel without copying them first.
+const MAX_DIRECT_PARTS: usize = 15;
+/// A copied payload of this many bytes or more is offered to the kernel at once, so that only what it does not take is
+/// copied. Below it, gathering many into one write is cheaper.
+const DIRECT_WRITE_MIN: usize = 16 * 1024;
+
+/// What waits to be written on a connection.
+///
+/// Sending stages here; [`Outbox::flush`] is the one place that writes. With nothing staged it is one null pointer.
+#[derive(Default)]
+pub(crate) struct Outbox {
+    queue: Option<Box<Queue>>,
+    /// True exactly when the kernel took less than it was offered and has not said since that it takes more.
+    blocked: bool,
+}
+
+/// The bounds of a connection's backlog, as configured.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct SendLimits {
+    /// Payloads in flight.
+    pub(crate) queue: usize,
+    /// Bytes that wait.
+    pub(crate) backlog: usize,
+}
+
+/// How a flush ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Flushed {
+    /// Nothing waits.
+    All,
+    /// The kernel takes no more for now; it will say so when it does.
+    Blocked,
+}
+
+impl Outbox {
+    /// Data bytes that are staged and not written.
+    #[inline]
+    pub(crate) fn backlog(&self) -> usize {
+        self.queue.as_ref().map_or(0, |queue| queue.backlog())
+    }
+
+    /// True exactly when nothing waits to be written.
+    #[inline]
+    pub(crate) fn is_empty(&self) -> bool {
+        self.queue.is_none()
+    }
+
+    /// The kernel takes bytes again.
+    pub(crate) fn writable(&mut self) {
+        self.blocked = false;
+    }
+
+    /// Stages a message whose payload is handed over.
+    pub(crate) fn send(
+        &mut self,
+        kind: MessageKind,
+        payload: Payload,
+        limits: &SendLimits,
+        pools: &mut Pools,
+    ) -> Result<(), SendError> {
+        if self
+            .queue
+            .as_ref()
+            .is_some_and(|queue| queue.payloads() >= limits.queue)
+        {
+            return Err(SendError {
+                kind: SendErrorKind::WriteBusy,
+                payload,
+            });
+        }
+        let message = Message::new(kind, payload);
+        if let Err(kind) = self.check_backlog(message.total, limits) {
+            return Err(SendError {
+                kind,
+                payload: message.payload,
+            });
+        }
+        self.queue(pools).push(Segment::Message(message));
+        Ok(())
+    }
+
+    /// Stages a copy of a message, given in parts. A large one is offered to `out` first, and only the rest is copied.
+    #[inline]
+    pub(crate) fn send_copy(
+        &mut self,
+        kind: MessageKind,
+        parts: &[IoSlice<'_>],
+        limits: &SendLimits,
+        pools: &mut Pools,
+        out: &mut impl Write,
+        flushed: impl FnMut(Sent),
+    ) -> Result<(), SendErrorKind> {
+        let payload_len = parts.iter().map(|part| part.len()).sum::<usize>();
+        let mut header = [0; MAX_HEADER_LEN];
+        let header_len = FrameHeader::new(kind.opcode(), payload_len as u64).encode(&mut header);
+        let frame = Frame {
+            header: &header[..header_len],
+            parts,
+            total: header_len + payload_len,
+        };
+        self.check_backlog(frame.total, limits)?;
+        if payload_len >= DIRECT_WRITE_MIN && !self.blocked && parts.len() <= MAX_DIRECT_PARTS {
+            return self.write_through(&frame, pools, out, flushed);
+        }
+        self.append(frame.total, pools, |space| frame.copy_rest(0, space))
+    }
+
+    /// Stages frames that others share: small ones are copied, large ones are referred to.
+    pub(crate) fn send_frames(
+        &mut self,
+        frames: &Frames,
+        limits: &SendLimits,
+        pools: &mut Pools,
+    ) -> Result<(), SendErrorKind> {
+        let bytes = frames.as_bytes();
+        if bytes.is_empty() {
+            return Ok(());
+        }
+        self.check_backlog(bytes.len(), limits)?;
+        if bytes.len() < DIRECT_WRITE_MIN {
+            return self.append(bytes.len(), pools, |space| space.copy_from_slice(bytes));
+        }
+        self.queue(pools)
+            .push(Segment::Shared(Walk::default(), frames.shared()));
+        Ok(())
+    }
+
+    /// Puts a ping or pong into the ring.
+    pub(crate) fn control(
+        &mut self,
+        opcode: Opcode,
+        payload: &[u8],
+        pools: &mut Pools,
+    ) -> Result<(), SendErrorKind> {
+        if payload.len() > MAX_CONTROL_PAYLOAD {
+            return Err(SendErrorKind::ControlFrameTooBig);
+        }
+        self.queue(pools).push_control(opcode, payload)
+    }
+
+    /// Answers a ping; the newest one wins (RFC 6455 §5.5.3). `payload` has at most 125 bytes.
+    pub(crate) fn auto_pong(&mut self, payload: &[u8], pools: &mut Pools) {
+        self.queue(pools).set_pong(payload);
+    }
+
+    /// Stages the close frame behind everything else. Nothing may be staged after it; control frames that wait are dropped.
+    pub(crate) fn close(&mut self, payload: &ClosePayload<'_>, pools: &mut Pools) {
+        self.queue(pools).push_close(payload);
+    }
+
+    /// Drops what is staged and not in flight; a frame in flight is finished. Payloads that are dropped go to `discarded`.
+    pub(crate) fn discard_waiting(&mut self, pools: &mut Pools, discarded: impl FnMut(Sent)) {
+        if let Some(queue) = &mut self.queue {
+            queue.discard_waiting(pools, discarded);
+            self.release_if_empty(pools);
+        }
+    }
+
+    /// Drops everything: the connection is gone.
+    pub(crate) fn discard_all(&mut self, pools: &mut Pools, discarded: impl FnMut(Sent)) {
+        if let Some(queue) = &mut self.queue {
+            queue.discard_all(pools, discarded);
+            self.release_if_empty(pools);
+        }
+    }
+
+    /// Writes what is staged, in as few calls as the kernel allows: one, unless there are more than 64 pieces. Payloads
+    /// that are written go to `flushed`.
+    #[inline]
+    pub(crate) fn flush(
+        &mut self,
+        out: &mut impl Write,
+        pools: &mut Pools,
+        mut flushed: impl FnMut(Sent),
+    ) -> io::Result<Flushed> {
+        loop {
+            let Some(queue) = &mut self.queue else {
+                return Ok(Flushed::All);
+            };
+            if self.blocked {
+                return Ok(Flushed::Blocked);
+            }
+            queue.weave_control(pools);
+            let (offered, taken) = queue.write_once(out, &[])?;
+            queue.advance(taken, pools, &mut flushed);
+            self.blocked = taken < offered;
+            self.release_if_empty(pools);
+        }
+    }
+
+    /// Offers what is staged and `frame` behind it to the kernel, and copies what is left of the frame.
+    fn write_through(
+        &mut self,
+        frame: &Frame<'_>,
+        pools: &mut Pools,
+        out: &mut impl Write,
+        flushed: impl FnMut(Sent),
+    ) -> Result<(), SendErrorKind> {
+        let queue = self.queue(pools);
+        queue.weave_control(pools);
+        // Asked before the first byte is written: afterwards there is no way back.
+        if !pools.buffers.can_lease(frame.total) {
+            self.release_if_empty(pools);
+            return Err(SendErrorKind::OutOfBuffers);
+        }
+        let mut slices = [IoSlice::new(&[]); 1 + MAX_DIRECT_PARTS];
+        slices[0] = IoSlice::new(frame.header);
+        slices[1..=frame.parts.len()].copy_from_slice(frame.parts);
+        let waiting = queue.unwritten();
+        // An error is not lost: the flush that follows meets it again, and ends the connection.
+        let (offered, taken) = queue
+            .write_once(out, &slices[..=frame.parts.len()])
+            .unwrap_or((usize::MAX, 0));
+        let of_frame = taken.saturating_sub(waiting);
+        queue.advance(taken - of_frame, pools, flushed);
+        let rest = if of_frame < frame.total {
+            queue.append_rest(frame, of_frame, pools)
+        } else {
+            Ok(())
+        };
+        self.blocked = taken < offered && offered != usize::MAX;
+        self.release_if_empty(pools);
+        rest
+    }
+
+    fn append(
+        &mut self,
+        len: usize,
+        pools: &mut Pools,
+        fill: impl FnOnce(&mut [u8]),
+    ) -> Result<(), SendErrorKind> {
+        let staged = self.queue(pools).append(len, pools, fill);
+        if staged.is_err() {
+            self.release_if_empty(pools);
+        }
+        staged
+    }
+
+    fn check_backlog(&self, len: usize, limits: &SendLimits) -> Result<(), SendErrorKind> {
+        let backlog = self.backlog();
+        if backlog > 0 && backlog.saturating_add(len) > limits.backlog {
+            return Err(SendErrorKind::BacklogFull);
+        }
+        Ok(())
+    }
+
+    #[inline]
+    fn queue(&mut self, pools: &mut Pools) -> &mut Queue {
+        self.queue.get_or_insert_with(|| pools.queues.take())
+    }
+
+    #[inline]
+    fn release_if_empty(&mut self, pools: &mut Pools) {
+        if let Some(queue) = self.queue.take_if(|queue| queue.is_empty()) {
+            pools.queues.give_back(queue);
+        }
+    }
+}

@@ -1,0 +1,475 @@
+use std::{fmt, io::IoSlice};
+
+use super::{
+    ConnId, Connections,
+    core::{Core, Shared, Slot, Wire},
+};
+use crate::{
+    connection::{CloseCause, Frames, InvalidCloseCode, Payload, SendError, SendErrorKind},
+    memory::PoolBuf,
+    protocol::{CloseCode, MessageKind, Opcode},
+    transport::PeerAddr,
+};
+
+/// An open connection in the application's hands, for the length of a call.
+///
+/// Everything that sends or closes only stages: it checks, queues and returns. The bytes are written when the event at hand
+/// has been handled, so that many small messages become one write, and nothing is called back from inside a send.
+pub struct Conn<'a, S> {
+    /// There is a slot for `id` as long as this value lives: slots are only removed between callbacks.
+    core: &'a mut Core<S>,
+    id: ConnId,
+    /// What was read and lies behind the event at hand.
+    unread: &'a [u8],
+}
+
+impl<'a, S> Conn<'a, S> {
+    pub(crate) fn new(core: &'a mut Core<S>, id: ConnId, unread: &'a [u8]) -> Option<Self> {
+        core.slots.get(id.0)?;
+        Some(Self { core, id, unread })
+    }
+
+    /// The name of this connection.
+    #[must_use]
+    pub fn id(&self) -> ConnId {
+        self.id
+    }
+
+    /// What the application keeps for this connection.
+    #[must_use]
+    pub fn session(&self) -> &S {
+        &self.slot().session
+    }
+
+    /// What the application keeps for this connection, to change it.
+    #[must_use]
+    pub fn session_mut(&mut self) -> &mut S {
+        &mut self.slot_mut().session
+    }
+
+    /// Session and sending at the same time.
+    #[must_use]
+    pub fn split(&mut self) -> (&mut S, Sender<'_>) {
+        let id = self.id;
+        let Core { slots, shared } = &mut *self.core;
+        #[expect(clippy::expect_used, reason = "see the field `core`")]
+        let slot = slots.get_mut(id.0).expect("a handle has a slot");
+        (
+            &mut slot.session,
+            Sender {
+                wire: &mut slot.wire,
+                shared,
+                id,
+            },
+        )
+    }
+
+    /// The sending half alone.
+    #[must_use]
+    pub fn sender(&mut self) -> Sender<'_> {
+        self.split().1
+    }
+
+    /// Another connection of the same loop; `None` for one that is gone.
+    #[must_use]
+    pub fn peer(&mut self, id: ConnId) -> Option<Conn<'_, S>> {
+        Conn::new(self.core, id, &[])
+    }
+
+    /// All connections of the loop.
+    #[must_use]
+    pub fn connections(&mut self) -> Connections<'_, S> {
+        Connections::new(self.core)
+    }
+
+    /// Sends a message without copying it. See [`Sender::send`].
+    ///
+    /// # Errors
+    /// The reason, and the payload as it was.
+    pub fn send(
+        &mut self,
+        kind: MessageKind,
+        payload: impl Into<Payload>,
+    ) -> Result<(), SendError> {
+        self.sender().send(kind, payload)
+    }
+
+    /// Sends a message from a borrowed slice. See [`Sender::send_copy`].
+    ///
+    /// # Errors
+    /// The reason; nothing was sent.
+    #[inline]
+    pub fn send_copy(&mut self, kind: MessageKind, payload: &[u8]) -> Result<(), SendErrorKind> {
+        self.sender().send_copy(kind, payload)
+    }
+
+    /// Sends several borrowed slices as one message. See [`Sender::send_copy_vectored`].
+    ///
+    /// # Errors
+    /// The reason; nothing was sent.
+    pub fn send_copy_vectored(
+        &mut self,
+        kind: MessageKind,
+        parts: &[IoSlice<'_>],
+    ) -> Result<(), SendErrorKind> {
+        self.sender().send_copy_vectored(kind, parts)
+    }
+
+    /// Sends frames that were encoded before. See [`Sender::send_frames`].
+    ///
+    /// # Errors
+    /// The reason; nothing was sent.
+    pub fn send_frames(&mut self, frames: &Frames) -> Result<(), SendErrorKind> {
+        self.sender().send_frames(frames)
+    }
+
+    /// Sends a ping. See [`Sender::send_ping`].
+    ///
+    /// # Errors
+    /// The reason; nothing was sent.
+    pub fn send_ping(&mut self, payload: &[u8]) -> Result<(), SendErrorKind> {
+        self.sender().send_ping(payload)
+    }
+
+    /// Sends a pong. See [`Sender::send_pong`].
+    ///
+    /// # Errors
+    /// The reason; nothing was sent.
+    pub fn send_pong(&mut self, payload: &[u8]) -> Result<(), SendErrorKind> {
+        self.sender().send_pong(payload)
+    }
+
+    /// Answers a ping as the default [`on_ping`](super::Handler::on_ping) does: in a place of its own, where a newer answer
+    /// replaces an older one (RFC 6455 §5.5.3). More than 125 bytes are cut off.
+    pub fn auto_pong(&mut self, payload: &[u8]) {
+        self.sender().auto_pong(payload);
+    }
+
+    /// Closes the connection behind everything that is staged. See [`Sender::close`].
+    ///
+    /// # Errors
+    /// A code that must not be on the wire.
+    pub fn close(&mut self, code: CloseCode, reason: &str) -> Result<(), InvalidCloseCode> {
+        self.sender().close(code, reason)
+    }
+
+    /// Closes the connection and drops what is staged. See [`Sender::close_now`].
+    ///
+    /// # Errors
+    /// A code that must not be on the wire.
+    pub fn close_now(&mut self, code: CloseCode, reason: &str) -> Result<(), InvalidCloseCode> {
+        self.sender().close_now(code, reason)
+    }
+
+    /// Stops dispatching, behind the event at hand. Reading goes on until the connection's fixed buffer is full; the rest
+    /// stays in the kernel, whose flow control stops the peer.
+    pub fn pause_reads(&mut self) {
+        let slot = self.slot_mut();
+        slot.wire.flags.paused = slot.wire.link.state().is_open();
+    }
+
+    /// Goes on dispatching, first of all what was read during the pause; in this turn or the next, not from inside this call.
+    pub fn resume_reads(&mut self) {
+        let Sender { wire, shared, id } = self.sender();
+        if std::mem::replace(&mut wire.flags.paused, false) {
+            shared.schedule(id, &mut wire.flags);
+        }
+    }
+
+    /// True exactly between [`pause_reads`](Self::pause_reads) and [`resume_reads`](Self::resume_reads).
+    #[must_use]
+    pub fn is_paused(&self) -> bool {
+        self.slot().wire.flags.paused
+    }
+
+    /// Bytes that were read and not looked at, as they came: masked, headers included.
+    #[must_use]
+    pub fn unread(&self) -> &[u8] {
+        if self.unread.is_empty() {
+            self.slot().wire.link.inbox.kept()
+        } else {
+            self.unread
+        }
+    }
+
+    /// Bytes of messages that wait to be written.
+    #[must_use]
+    pub fn backlog(&self) -> usize {
+        self.slot().wire.link.outbox.backlog()
+    }
+
+    /// True exactly until either side starts to close: while sends are accepted.
+    #[must_use]
+    #[inline]
+    pub fn is_open(&self) -> bool {
+        self.slot().wire.link.state().is_open()
+    }
+
+    /// Who is at the other end. Asks the kernel.
+    #[must_use]
+    pub fn peer_addr(&self) -> PeerAddr {
+        self.slot().wire.stream.peer_addr()
+    }
+
+    #[inline]
+    pub(crate) fn count_received_message(&mut self) {
+        self.core.shared.stats.received.messages += 1;
+    }
+
+    pub(crate) fn count_received_control(&mut self, opcode: Opcode) {
+        let received = &mut self.core.shared.stats.received;
+        let counter = if opcode == Opcode::Ping {
+            &mut received.pings
+        } else {
+            &mut received.pongs
+        };
+        *counter += 1;
+    }
+
+    #[inline]
+    fn slot(&self) -> &Slot<S> {
+        #[expect(clippy::expect_used, reason = "see the field `core`")]
+        self.core.slots.get(self.id.0).expect("a handle has a slot")
+    }
+
+    #[inline]
+    fn slot_mut(&mut self) -> &mut Slot<S> {
+        #[expect(clippy::expect_used, reason = "see the field `core`")]
+        self.core
+            .slots
+            .get_mut(self.id.0)
+            .expect("a handle has a slot")
+    }
+}
+
+impl<S> fmt::Debug for Conn<'_, S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Conn({:?})", self.id)
+    }
+}
+
+impl fmt::Debug for Sender<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Sender({:?})", self.id)
+    }
+}
+
+/// The sending half of a connection.
+pub struct Sender<'a> {
+    wire: &'a mut Wire,
+    shared: &'a mut Shared,
+    id: ConnId,
+}
+
+impl Sender<'_> {
+    /// Sends a message without copying it. The payload is moved into the loop and comes back in `on_write_complete`.
+    /// That text is UTF-8 is the caller's matter.
+    ///
+    /// # Errors
+    /// The reason, and the payload as it was: `NotOpen`, `WriteBusy`, `BacklogFull`.
+    pub fn send(
+        &mut self,
+        kind: MessageKind,
+        payload: impl Into<Payload>,
+    ) -> Result<(), SendError> {
+        let payload = payload.into();
+        if let Err(kind) = self.check_open() {
+            return Err(SendError { kind, payload });
+        }
+        let len = payload.len();
+        let Shared {
+            pools, settings, ..
+        } = &mut *self.shared;
+        let result = self
+            .wire
+            .link
+            .outbox
+            .send(kind, payload, &settings.send_limits, pools);
+        match result {
+            Ok(()) => {
+                self.staged_message(len);
+                Ok(())
+            }
+            Err(error) => {
+                self.refused(error.kind);
+                Err(error)
+            }
+        }
+    }
+
+    /// Sends a message from a borrowed slice. A small one is copied, to be written together with others; of a large one only
+    /// what the kernel does not take at once is copied. That text is UTF-8 is the caller's matter.
+    ///
+    /// # Errors
+    /// The reason; nothing was sent: `NotOpen`, `BacklogFull`, `OutOfBuffers`.
+    #[inline]
+    pub fn send_copy(&mut self, kind: MessageKind, payload: &[u8]) -> Result<(), SendErrorKind> {
+        self.send_copy_vectored(kind, &[IoSlice::new(payload)])
+    }
+
+    /// Sends several borrowed slices as one message, otherwise as [`send_copy`](Self::send_copy).
+    ///
+    /// # Errors
+    /// As `send_copy`.
+    #[inline]
+    pub fn send_copy_vectored(
+        &mut self,
+        kind: MessageKind,
+        parts: &[IoSlice<'_>],
+    ) -> Result<(), SendErrorKind> {
+        self.check_open()?;
+        let id = self.id;
+        let Shared {
+            pools,
+            settings,
+            sent,
+            ..
+        } = &mut *self.shared;
+        let Wire { link, stream, .. } = &mut *self.wire;
+        let limits = &settings.send_limits;
+        let result = link
+            .outbox
+            .send_copy(kind, parts, limits, pools, stream, |payload| {
+                sent.push_back((id, payload))
+            });
+        match result {
+            Ok(()) => self.staged_message(parts.iter().map(|part| part.len()).sum()),
+            Err(kind) => self.refused(kind),
+        }
+        result
+    }
+
+    /// Sends frames that were encoded before; small ones are copied, large ones shared. Any number of connections can be
+    /// sent the same frames.
+    ///
+    /// # Errors
+    /// The reason; nothing was sent: `NotOpen`, `BacklogFull`, `OutOfBuffers`.
+    pub fn send_frames(&mut self, frames: &Frames) -> Result<(), SendErrorKind> {
+        self.check_open()?;
+        let Shared {
+            pools, settings, ..
+        } = &mut *self.shared;
+        let result = self
+            .wire
+            .link
+            .outbox
+            .send_frames(frames, &settings.send_limits, pools);
+        match result {
+            Ok(()) => self.staged_message(frames.as_bytes().len()),
+            Err(kind) => self.refused(kind),
+        }
+        result
+    }
+
+    /// Puts a ping into the connection's ring of control frames (RFC 6455 §5.5.2): 256 bytes, of which each frame takes two
+    /// and its payload. It goes out before messages that wait.
+    ///
+    /// # Errors
+    /// The reason; nothing was sent: `NotOpen`, `ControlFrameTooBig` above 125 bytes, `QueueFull`.
+    pub fn send_ping(&mut self, payload: &[u8]) -> Result<(), SendErrorKind> {
+        self.control(Opcode::Ping, payload)?;
+        self.shared.stats.sent.pings += 1;
+        Ok(())
+    }
+
+    /// Puts a pong into the ring (RFC 6455 §5.5.3), otherwise as [`send_ping`](Self::send_ping).
+    ///
+    /// # Errors
+    /// As `send_ping`.
+    pub fn send_pong(&mut self, payload: &[u8]) -> Result<(), SendErrorKind> {
+        self.control(Opcode::Pong, payload)?;
+        self.shared.stats.sent.pongs += 1;
+        Ok(())
+    }
+
+    /// See [`Conn::auto_pong`].
+    pub fn auto_pong(&mut self, payload: &[u8]) {
+        if self.check_open().is_ok() {
+            self.wire
+                .link
+                .outbox
+                .auto_pong(payload, &mut self.shared.pools);
+            self.shared.stats.sent.pongs += 1;
+            self.mark_dirty();
+        }
+    }
+
+    /// Starts the close handshake (RFC 6455 §7.1.2) behind everything that is staged; pings and pongs that wait are dropped.
+    /// A reason above 123 bytes is cut at a character boundary. Does nothing when the connection is not open any more.
+    ///
+    /// # Errors
+    /// A code that must not be on the wire; the connection stays as it is.
+    pub fn close(&mut self, code: CloseCode, reason: &str) -> Result<(), InvalidCloseCode> {
+        let pools = &mut self.shared.pools;
+        if self
+            .wire
+            .link
+            .close(code, reason, CloseCause::Application, pools)?
+        {
+            self.wire.closing(self.id, self.shared);
+        }
+        Ok(())
+    }
+
+    /// Starts the close handshake at once: a frame in flight is finished, everything else that is staged is dropped, and its
+    /// payloads come back as discarded. Otherwise as [`close`](Self::close).
+    ///
+    /// # Errors
+    /// As `close`.
+    pub fn close_now(&mut self, code: CloseCode, reason: &str) -> Result<(), InvalidCloseCode> {
+        let id = self.id;
+        let Shared { pools, sent, .. } = &mut *self.shared;
+        let discarded = |payload| sent.push_back((id, payload));
+        if self.wire.link.close_now(code, reason, pools, discarded)? {
+            self.wire.closing(self.id, self.shared);
+        }
+        Ok(())
+    }
+
+    /// A zeroed or used buffer of the loop's pool, of just `len` bytes, to write a message into and send it without a copy.
+    /// `None` when a bound of the pool is reached, or above `max_message_size`.
+    #[must_use]
+    pub fn lease(&mut self, len: usize) -> Option<PoolBuf> {
+        let buffer = self.shared.pools.buffers.lease(len)?;
+        Some(self.shared.pools.buffers.entrust(buffer, len))
+    }
+
+    fn control(&mut self, opcode: Opcode, payload: &[u8]) -> Result<(), SendErrorKind> {
+        self.check_open()?;
+        self.wire
+            .link
+            .outbox
+            .control(opcode, payload, &mut self.shared.pools)?;
+        self.mark_dirty();
+        Ok(())
+    }
+
+    #[inline]
+    fn check_open(&self) -> Result<(), SendErrorKind> {
+        if self.wire.link.state().is_open() {
+            Ok(())
+        } else {
+            Err(SendErrorKind::NotOpen)
+        }
+    }
+
+    #[inline]
+    fn staged_message(&mut self, bytes: usize) {
+        self.shared.stats.sent.messages += 1;
+        self.shared.stats.sent.bytes += bytes as u64;
+        self.mark_dirty();
+    }
+
+    fn refused(&mut self, kind: SendErrorKind) {
+        if kind == SendErrorKind::BacklogFull {
+            self.wire.flags.refused = true;
+            self.mark_dirty();
+        }
+    }
+
+    #[inline]
+    fn mark_dirty(&mut self) {
+        let Wire { flags, .. } = &mut *self.wire;
+        self.shared.mark_dirty(self.id, flags);
+    }
+}

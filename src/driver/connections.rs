@@ -1,0 +1,229 @@
+use std::{fmt, io, time::Duration};
+
+use mio::{Interest, event::Source};
+
+use super::{
+    AdoptError, AdoptErrorKind, Adopted, ConnId, Core, Stats, Timer, conn::Conn, core::note,
+};
+use crate::{memory, transport::Stream, transport::TokenKind};
+
+/// All connections of a loop, and what the loop offers besides.
+pub struct Connections<'a, S> {
+    core: &'a mut Core<S>,
+}
+
+impl<S> fmt::Debug for Connections<'_, S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Connections({})", self.core.slots.len())
+    }
+}
+
+/// Names a timer that was set.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct TimerId(pub(crate) memory::TimerId);
+
+/// Names a foreign event source that was registered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct SourceId(pub(crate) memory::Key);
+
+/// A limit of the configuration that is reached.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LimitReached(pub &'static str);
+
+impl fmt::Display for LimitReached {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} is reached", self.0)
+    }
+}
+
+impl std::error::Error for LimitReached {}
+
+impl<'a, S> Connections<'a, S> {
+    pub(crate) fn new(core: &'a mut Core<S>) -> Self {
+        Self { core }
+    }
+
+    /// The connection with this id; `None` when it is gone.
+    #[must_use]
+    pub fn get(&mut self, id: ConnId) -> Option<Conn<'_, S>> {
+        Conn::new(self.core, id, &[])
+    }
+
+    /// The ids of all connections, those that are being closed included.
+    pub fn ids(&self) -> impl Iterator<Item = ConnId> + '_ {
+        self.core.slots.keys().map(ConnId)
+    }
+
+    /// Calls `f` with every connection that is open. For a broadcast: encode [`Frames`](crate::Frames) once and send them
+    /// here.
+    pub fn for_each(&mut self, mut f: impl FnMut(&mut Conn<'_, S>)) {
+        // By index, so that nothing is borrowed while `f` runs; `f` can neither add nor remove a slot.
+        for index in 0..self.core.slots.index_bound() {
+            let Some(key) = self.core.slots.key_at(index) else {
+                continue;
+            };
+            if let Some(mut conn) = Conn::new(self.core, ConnId(key), &[]).filter(Conn::is_open) {
+                f(&mut conn);
+            }
+        }
+    }
+
+    /// Number of connections, those that are being closed included.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.core.slots.len()
+    }
+
+    /// True exactly when there is no connection.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.core.slots.is_empty()
+    }
+
+    /// Has [`on_timer`](super::Handler::on_timer) called once, `delay` after the beginning of this turn.
+    ///
+    /// # Errors
+    /// `max_timers` timers are set.
+    pub fn set_timer(&mut self, delay: Duration, data: u64) -> Result<TimerId, LimitReached> {
+        let shared = &mut self.core.shared;
+        if shared.app_timers >= shared.settings.config.max_timers {
+            return Err(LimitReached("max_timers"));
+        }
+        shared.app_timers += 1;
+        note(&mut shared.stats.timers, shared.app_timers);
+        // A delay beyond the end of time never comes due; a century does not either.
+        let at = shared
+            .now
+            .checked_add(delay)
+            .unwrap_or(shared.now + FAR_AWAY);
+        Ok(TimerId(shared.timers.insert(at, Timer::Application(data))))
+    }
+
+    /// Takes a timer back. False when it has fired or was taken back before.
+    pub fn cancel_timer(&mut self, timer: TimerId) -> bool {
+        let shared = &mut self.core.shared;
+        let cancelled = shared.timers.remove(timer.0).is_some();
+        if cancelled {
+            shared.app_timers -= 1;
+            note(&mut shared.stats.timers, shared.app_timers);
+        }
+        cancelled
+    }
+
+    /// Puts an event source of the application's on the loop: a socket, a pipe, signals. Its events come to
+    /// [`on_source`](super::Handler::on_source). Polling is edge-triggered: read until it would block.
+    ///
+    /// # Errors
+    /// The poll's, or `max_sources` are registered.
+    pub fn register(
+        &mut self,
+        source: &mut (impl Source + ?Sized),
+        interest: Interest,
+    ) -> io::Result<SourceId> {
+        let shared = &mut self.core.shared;
+        if shared.sources.len() >= shared.settings.config.max_sources {
+            return Err(io::Error::new(
+                io::ErrorKind::QuotaExceeded,
+                LimitReached("max_sources"),
+            ));
+        }
+        let key = shared.sources.insert(());
+        let token = shared.tokens.encode(TokenKind::Source, key);
+        if let Err(error) = source.register(&shared.registry, token, interest) {
+            shared.sources.remove(key);
+            return Err(error);
+        }
+        note(&mut shared.stats.sources, shared.sources.len());
+        Ok(SourceId(key))
+    }
+
+    /// Changes what a source is watched for.
+    ///
+    /// # Errors
+    /// The poll's, or `NotFound` for an id that is not registered.
+    pub fn reregister(
+        &mut self,
+        id: SourceId,
+        source: &mut (impl Source + ?Sized),
+        interest: Interest,
+    ) -> io::Result<()> {
+        let shared = &mut self.core.shared;
+        shared.sources.get(id.0).ok_or(io::ErrorKind::NotFound)?;
+        source.reregister(
+            &shared.registry,
+            shared.tokens.encode(TokenKind::Source, id.0),
+            interest,
+        )
+    }
+
+    /// Takes a source off the loop. Events of it that are under way are dropped.
+    ///
+    /// # Errors
+    /// The poll's, or `NotFound` for an id that is not registered.
+    pub fn deregister(
+        &mut self,
+        id: SourceId,
+        source: &mut (impl Source + ?Sized),
+    ) -> io::Result<()> {
+        let shared = &mut self.core.shared;
+        shared.sources.remove(id.0).ok_or(io::ErrorKind::NotFound)?;
+        note(&mut shared.stats.sources, shared.sources.len());
+        source.deregister(&shared.registry)
+    }
+
+    /// Takes over a connected socket that somebody else accepted, with the bytes that were read from it: nothing, a part of
+    /// the request, or the request and frames behind it. The handshake follows as with a socket of the loop's own. The
+    /// stream must be non-blocking, which the conversions from the standard library's types take care of.
+    ///
+    /// # Errors
+    /// The stream and the bytes, untouched, with the reason.
+    pub fn adopt(
+        &mut self,
+        stream: impl Into<Stream>,
+        bytes: impl Into<Vec<u8>>,
+    ) -> Result<(), AdoptError> {
+        let (stream, bytes) = (stream.into(), bytes.into());
+        let shared = &mut self.core.shared;
+        let config = &shared.settings.config;
+        let under_way = shared.stats.handshakes.current + shared.adopted.len();
+        let kind = if shared.shutting_down {
+            AdoptErrorKind::ShuttingDown
+        } else if bytes.len() > config.max_head_size + config.read_buffer_size {
+            AdoptErrorKind::TooManyBytes
+        } else if under_way >= config.max_handshakes {
+            AdoptErrorKind::NoHandshake
+        } else {
+            shared.adopted.push_back(Adopted { stream, bytes });
+            return Ok(());
+        };
+        Err(AdoptError {
+            kind,
+            stream,
+            bytes,
+        })
+    }
+
+    /// Ends the loop in order: no connection is accepted any more, handshakes are answered with 503, every connection is
+    /// closed with 1001, and what has not ended within `deadline` is ended by force.
+    pub fn shutdown(&mut self, deadline: Duration) {
+        self.shutdown_staggered(deadline, Duration::ZERO);
+    }
+
+    /// As [`shutdown`](Self::shutdown), but the connections are closed one after the other, evenly over `stagger`, so that
+    /// their clients do not all come back at the same moment. At most `deadline`.
+    pub fn shutdown_staggered(&mut self, deadline: Duration, stagger: Duration) {
+        self.core
+            .shared
+            .shutdown
+            .get_or_insert((deadline, stagger.min(deadline)));
+    }
+
+    /// What the loop has done and what it holds.
+    #[must_use]
+    pub fn stats(&mut self) -> Stats {
+        self.core.stats()
+    }
+}
+
+/// A century.
+const FAR_AWAY: Duration = Duration::from_secs(100 * 365 * 24 * 3600);

@@ -1,0 +1,409 @@
+use std::{
+    collections::VecDeque,
+    fmt, io,
+    time::{Duration, Instant},
+};
+
+use mio::Registry;
+
+use super::Stats;
+use crate::{
+    config::Config,
+    connection::{CloseCause, Due, Fault, Link, Pools, SendLimits, Sent, Timeouts},
+    memory::{Key, Occupancy, Slots, TimerId, Timers},
+    protocol::{CloseCode, ClosePayload, Role, Rules},
+    transport::{SocketOptions, Stream, Tokens},
+};
+
+/// Names a connection, and never a later one in the same slot: a stale id is found to be stale.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ConnId(pub(crate) Key);
+
+impl fmt::Debug for ConnId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "ConnId({:?})", self.0)
+    }
+}
+
+/// All connections of a loop and what they share.
+pub(crate) struct Core<S> {
+    pub(crate) slots: Slots<Slot<S>>,
+    pub(crate) shared: Shared,
+}
+
+/// A connection in its slot.
+pub(crate) struct Slot<S> {
+    pub(crate) wire: Wire,
+    pub(crate) session: S,
+}
+
+/// Everything of a connection but the application's session.
+pub(crate) struct Wire {
+    pub(crate) stream: Stream,
+    pub(crate) link: Link,
+    /// Set exactly while `deadlines` wait for something.
+    pub(crate) timer: Option<TimerId>,
+    pub(crate) flags: Flags,
+}
+
+/// What the loop has to remember of a connection.
+#[derive(Debug, Default)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "independent facts, each true exactly when its line says"
+)]
+pub(crate) struct Flags {
+    /// The socket may have bytes: the kernel said so, and no read has shown since that it is drained. Under edge-triggered
+    /// polling nobody says it again.
+    pub(crate) readable: bool,
+    /// The kernel said that the peer will not send any more, so that a short read is not the last one.
+    pub(crate) hung_up: bool,
+    /// The application paused reading.
+    pub(crate) paused: bool,
+    /// Reading pauses because of the backlog.
+    pub(crate) backlogged: bool,
+    /// A send was refused, and `on_drain` has not been called since.
+    pub(crate) refused: bool,
+    /// The id is in `Shared::dirty`.
+    pub(crate) dirty: bool,
+    /// The id is in `Shared::ready`.
+    pub(crate) ready: bool,
+}
+
+/// The part of the core that does not depend on the application's types.
+pub(crate) struct Shared {
+    pub(crate) settings: Settings,
+    pub(crate) pools: Pools,
+    pub(crate) timers: Timers<Timer>,
+    pub(crate) registry: Registry,
+    pub(crate) tokens: Tokens,
+    /// The time of this turn.
+    pub(crate) now: Instant,
+    pub(crate) stats: Stats,
+
+    /// Connections to be flushed at the end of the turn.
+    pub(crate) dirty: Vec<ConnId>,
+    /// Connections with something to read or to dispatch that no event will announce.
+    pub(crate) ready: VecDeque<ConnId>,
+    /// Payloads to be given back.
+    pub(crate) sent: VecDeque<(ConnId, Sent)>,
+    /// Connections whose backlog has drained.
+    pub(crate) drained: VecDeque<ConnId>,
+    /// Connections that ended and are to be retired.
+    pub(crate) ended: VecDeque<ConnId>,
+
+    /// Connections that the application has accepted and whose 101 is not written yet.
+    pub(crate) reserved: usize,
+    /// Timers of the application among `timers`.
+    pub(crate) app_timers: usize,
+    /// Foreign sources; a key each, so that a stale event finds nobody.
+    pub(crate) sources: Slots<()>,
+    /// Sockets to be adopted by the server.
+    pub(crate) adopted: VecDeque<Adopted>,
+    /// The application asked for a shutdown within this time, staggered over that.
+    pub(crate) shutdown: Option<(Duration, Duration)>,
+    /// True exactly from the beginning of a shutdown on.
+    pub(crate) shutting_down: bool,
+}
+
+/// What a timer is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Timer {
+    /// The deadlines of a connection.
+    Connection(ConnId),
+    /// The deadline of a handshake.
+    Handshake(Key),
+    /// Accepting goes on.
+    Accept,
+    /// The application's.
+    Application(u64),
+}
+
+/// The configuration in the shapes in which it is used.
+#[derive(Debug)]
+pub(crate) struct Settings {
+    pub(crate) rules: Rules,
+    pub(crate) timeouts: Timeouts,
+    pub(crate) send_limits: SendLimits,
+    pub(crate) sockets: SocketOptions,
+    pub(crate) config: Config,
+}
+
+impl Settings {
+    fn new(config: Config) -> Self {
+        Self {
+            rules: Rules {
+                role: Role::Server,
+                max_message_size: config.max_message_size,
+                check_utf8: config.check_utf8,
+            },
+            timeouts: Timeouts {
+                idle: config.idle_timeout,
+                heartbeat_interval: config.heartbeat_interval,
+                heartbeat_timeout: config.heartbeat_timeout,
+                close: config.close_timeout,
+            },
+            send_limits: SendLimits {
+                queue: config.send_queue,
+                backlog: config.max_backlog,
+            },
+            sockets: SocketOptions::new(&config),
+            config,
+        }
+    }
+}
+
+/// A socket that somebody else accepted.
+pub(crate) struct Adopted {
+    pub(crate) stream: Stream,
+    pub(crate) bytes: Vec<u8>,
+}
+
+/// A socket that could not be adopted; it comes back.
+#[derive(Debug)]
+#[non_exhaustive]
+pub struct AdoptError {
+    /// Why.
+    pub kind: AdoptErrorKind,
+    /// The socket, untouched.
+    pub stream: Stream,
+    /// The bytes that came with it.
+    pub bytes: Vec<u8>,
+}
+
+/// Why a socket could not be adopted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum AdoptErrorKind {
+    /// More bytes than `max_head_size` and `read_buffer_size` together.
+    TooManyBytes,
+    /// As many handshakes as `max_handshakes` allows are under way.
+    NoHandshake,
+    /// The loop shuts down.
+    ShuttingDown,
+}
+
+impl fmt::Display for AdoptError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self.kind {
+            AdoptErrorKind::TooManyBytes => "more bytes than a head and a read buffer hold",
+            AdoptErrorKind::NoHandshake => "no handshake is free",
+            AdoptErrorKind::ShuttingDown => "the loop shuts down",
+        })
+    }
+}
+
+impl std::error::Error for AdoptError {}
+
+impl<S> Core<S> {
+    pub(crate) fn new(config: Config, registry: Registry, tokens: Tokens, now: Instant) -> Self {
+        let mut stats = Stats::default();
+        stats.connections.max = config.max_connections;
+        stats.handshakes.max = config.max_handshakes;
+        stats.timers.max = config.max_timers;
+        stats.sources.max = config.max_sources;
+        let shared = Shared {
+            pools: Pools::new(&config),
+            timers: Timers::with_capacity(config.initial_handshakes),
+            registry,
+            tokens,
+            now,
+            stats,
+            dirty: Vec::with_capacity(config.initial_connections),
+            ready: VecDeque::with_capacity(config.initial_connections),
+            sent: VecDeque::new(),
+            drained: VecDeque::new(),
+            ended: VecDeque::new(),
+            reserved: 0,
+            app_timers: 0,
+            sources: Slots::with_capacity(0),
+            adopted: VecDeque::new(),
+            shutdown: None,
+            shutting_down: false,
+            settings: Settings::new(config),
+        };
+        Self {
+            slots: Slots::with_capacity(shared.settings.config.initial_connections),
+            shared,
+        }
+    }
+
+    #[inline]
+    pub(crate) fn slot_mut(&mut self, id: ConnId) -> Option<&mut Slot<S>> {
+        self.slots.get_mut(id.0)
+    }
+
+    /// A connection and what all of them share, for a step that needs both.
+    #[inline]
+    pub(crate) fn wire_mut(&mut self, id: ConnId) -> Option<(&mut Wire, &mut Shared)> {
+        let slot = self.slots.get_mut(id.0)?;
+        Some((&mut slot.wire, &mut self.shared))
+    }
+
+    /// True exactly when something is left to do that no event will announce.
+    pub(crate) fn has_work(&self) -> bool {
+        let shared = &self.shared;
+        !(shared.ready.is_empty()
+            && shared.dirty.is_empty()
+            && shared.sent.is_empty()
+            && shared.drained.is_empty()
+            && shared.ended.is_empty()
+            && shared.adopted.is_empty()
+            && shared.shutdown.is_none())
+    }
+
+    /// True exactly when one more connection may open.
+    pub(crate) fn has_room(&self) -> bool {
+        self.slots.len() + self.shared.reserved < self.shared.settings.config.max_connections
+    }
+
+    pub(crate) fn stats(&mut self) -> Stats {
+        let shared = &mut self.shared;
+        shared.pools.buffers.reclaim();
+        let buffers = &shared.pools.buffers;
+        Stats {
+            read_buffers: buffers.read_buffers(),
+            large_buffers: buffers.large_buffers(),
+            buffer_memory: buffers.memory(),
+            ..shared.stats
+        }
+    }
+}
+
+impl Shared {
+    /// The connection has something staged: it is flushed at the end of the turn.
+    #[inline]
+    pub(crate) fn mark_dirty(&mut self, id: ConnId, flags: &mut Flags) {
+        if !std::mem::replace(&mut flags.dirty, true) {
+            self.dirty.push(id);
+        }
+    }
+
+    /// The connection is looked at once more without an event.
+    pub(crate) fn schedule(&mut self, id: ConnId, flags: &mut Flags) {
+        if !std::mem::replace(&mut flags.ready, true) {
+            self.ready.push_back(id);
+        }
+    }
+}
+
+impl Wire {
+    pub(crate) fn new(stream: Stream, now: Instant) -> Self {
+        Self {
+            stream,
+            link: Link::new(now),
+            timer: None,
+            flags: Flags::default(),
+        }
+    }
+
+    /// Sets, moves or stops the timer, after something has changed that its deadline depends on. Returns what is due at
+    /// once, if anything is.
+    pub(crate) fn arm(&mut self, id: ConnId, shared: &mut Shared) -> Option<Due> {
+        match self
+            .link
+            .deadlines
+            .poll(shared.now, &shared.settings.timeouts)
+        {
+            Due::Later(Some(at)) => {
+                let moved = self
+                    .timer
+                    .is_some_and(|timer| shared.timers.reschedule(timer, at));
+                if !moved {
+                    self.timer = Some(shared.timers.insert(at, Timer::Connection(id)));
+                }
+                None
+            }
+            Due::Later(None) => {
+                self.disarm(shared);
+                None
+            }
+            due => Some(due),
+        }
+    }
+
+    pub(crate) fn disarm(&mut self, shared: &mut Shared) {
+        if let Some(timer) = self.timer.take() {
+            shared.timers.remove(timer);
+        }
+    }
+
+    /// A close frame was staged: it is written with the rest, and the time until the end runs.
+    pub(crate) fn closing(&mut self, id: ConnId, shared: &mut Shared) {
+        self.link
+            .deadlines
+            .closing(shared.now, &shared.settings.timeouts);
+        // A close deadline is never due at once: no timeout is zero.
+        let _ = self.arm(id, shared);
+        shared.mark_dirty(id, &mut self.flags);
+        // Whatever held reading up holds up the peer's close frame too.
+        self.flags.paused = false;
+        shared.schedule(id, &mut self.flags);
+    }
+
+    /// Closes because of something that the loop noticed, after what is staged has been written.
+    pub(crate) fn close(
+        &mut self,
+        id: ConnId,
+        code: CloseCode,
+        cause: CloseCause,
+        shared: &mut Shared,
+    ) {
+        if let Ok(true) = self.link.close(code, "", cause, &mut shared.pools) {
+            self.closing(id, shared);
+        }
+    }
+
+    /// Gives up on the peer because of what its bytes say, or because there is no room for them.
+    pub(crate) fn fail(&mut self, id: ConnId, fault: Fault, shared: &mut Shared) {
+        let (code, cause) = match fault {
+            Fault::Protocol(error) => (error.close_code(), CloseCause::Protocol(error)),
+            Fault::OutOfBuffers => (CloseCode::TRY_AGAIN_LATER, CloseCause::OutOfBuffers),
+        };
+        let sent = &mut shared.sent;
+        if self.link.fail(code, cause, &mut shared.pools, |payload| {
+            sent.push_back((id, payload))
+        }) {
+            self.closing(id, shared);
+        }
+    }
+
+    /// The peer's close frame came.
+    pub(crate) fn close_remote(
+        &mut self,
+        id: ConnId,
+        payload: ClosePayload<'_>,
+        shared: &mut Shared,
+    ) {
+        let sent = &mut shared.sent;
+        let changed = self
+            .link
+            .close_remote(payload, &mut shared.pools, |payload| {
+                sent.push_back((id, payload))
+            });
+        if changed {
+            self.closing(id, shared);
+        }
+    }
+
+    /// The connection is over: its memory goes back and it waits to be retired.
+    pub(crate) fn end(&mut self, id: ConnId, cause: CloseCause, shared: &mut Shared) {
+        let sent = &mut shared.sent;
+        if self.link.end(cause, &mut shared.pools, |payload| {
+            sent.push_back((id, payload))
+        }) {
+            self.disarm(shared);
+            shared.ended.push_back(id);
+        }
+    }
+
+    pub(crate) fn end_with_error(&mut self, id: ConnId, error: &io::Error, shared: &mut Shared) {
+        self.end(id, CloseCause::Io(error.kind()), shared);
+    }
+}
+
+/// Notes how many there are now, and the most there were.
+pub(crate) fn note(occupancy: &mut Occupancy, current: usize) {
+    occupancy.current = current;
+    occupancy.peak = occupancy.peak.max(current);
+}

@@ -1,0 +1,44 @@
+use super::{ConnId, Core};
+use crate::{
+    connection::{CloseCause, Due},
+    protocol::{CloseCode, Opcode},
+};
+
+/// The timer of a connection fired.
+pub(crate) fn handle_deadline<S>(core: &mut Core<S>, id: ConnId) {
+    let Some((wire, shared)) = core.wire_mut(id) else {
+        return;
+    };
+    // The timer is gone with its firing.
+    wire.timer = None;
+    match wire.arm(id, shared) {
+        None => {}
+        Some(Due::Heartbeat) => {
+            // With a full ring the peer has a ping to answer anyway.
+            if wire
+                .link
+                .outbox
+                .control(Opcode::Ping, b"", &mut shared.pools)
+                .is_ok()
+            {
+                shared.stats.sent.pings += 1;
+            }
+            shared.mark_dirty(id, &mut wire.flags);
+            // The ping counts as sent, so what is due next lies in the future.
+            let _ = wire.arm(id, shared);
+        }
+        Some(Due::IdleTimeout) => {
+            wire.close(id, CloseCode::GOING_AWAY, CloseCause::IdleTimeout, shared);
+        }
+        Some(Due::HeartbeatTimeout) => {
+            wire.close(
+                id,
+                CloseCode::GOING_AWAY,
+                CloseCause::HeartbeatTimeout,
+                shared,
+            );
+        }
+        // The cause was noted when closing began.
+        Some(Due::CloseTimeout | Due::Later(_)) => wire.end(id, CloseCause::Application, shared),
+    }
+}

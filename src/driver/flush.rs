@@ -1,0 +1,47 @@
+use super::{ConnId, Core, core::Shared, core::Wire};
+use crate::connection::Flushed;
+
+/// Writes what is staged on a connection, and draws the consequences: the write side is shut down behind the last close
+/// frame, and reading pauses or goes on with the backlog.
+#[inline]
+pub(crate) fn flush<S>(core: &mut Core<S>, id: ConnId) {
+    let Some((wire, shared)) = core.wire_mut(id) else {
+        return;
+    };
+    // The entry in `dirty` stays; whoever works that list off finds nothing to do.
+    let Shared { pools, sent, .. } = shared;
+    let flushed = wire.link.outbox.flush(&mut wire.stream, pools, |payload| {
+        sent.push_back((id, payload))
+    });
+    match flushed {
+        Ok(Flushed::All) if wire.link.flushed() => shut_down(wire, id, shared),
+        Ok(_) => check_water_marks(wire, id, shared),
+        Err(error) => wire.end_with_error(id, &error, shared),
+    }
+}
+
+/// Our close frame is written and the peer's is there, or does not matter: now we end our side and read to the end of the
+/// peer's (RFC 6455 §7.1.1).
+fn shut_down(wire: &mut Wire, id: ConnId, shared: &mut Shared) {
+    match wire.stream.shutdown_write() {
+        Ok(()) => {
+            wire.flags.readable = true;
+            shared.schedule(id, &mut wire.flags);
+        }
+        Err(error) => wire.end_with_error(id, &error, shared),
+    }
+}
+
+#[inline]
+fn check_water_marks(wire: &mut Wire, id: ConnId, shared: &mut Shared) {
+    let backlog = wire.link.outbox.backlog();
+    let config = &shared.settings.config;
+    if backlog >= config.high_water {
+        wire.flags.backlogged = true;
+    } else if backlog <= config.low_water && (wire.flags.backlogged || wire.flags.refused) {
+        wire.flags.backlogged = false;
+        wire.flags.refused = false;
+        shared.drained.push_back(id);
+        shared.schedule(id, &mut wire.flags);
+    }
+}

@@ -1,0 +1,77 @@
+//! Floor 3: the only code that calls the application.
+//!
+//! Sends and closes only change state and stage bytes; nothing is called back from inside them. What they cause is collected
+//! (`Shared::dirty`, `sent`, `drained`, `ended`) and worked off in one place, `settle`.
+//!
+//! | to fix | look in |
+//! | --- | --- |
+//! | what the application implements | `handler` |
+//! | what the application holds in its hands | `conn`, `connections`, `message`, `request` |
+//! | reading and dispatching, pause, budgets, end of stream | `receive` |
+//! | flushing, water marks, shutting down the write side | `flush` |
+//! | completions, drains, retirement | `settle` |
+//! | from an accepted request to an open connection | `open` |
+//! | timeouts | `deadline` |
+//! | timers, foreign sources and posted messages of the application | `outside` |
+//! | what belongs to a loop | `core` |
+
+mod conn;
+mod connections;
+mod core;
+mod deadline;
+mod flush;
+mod handler;
+mod message;
+mod open;
+mod outside;
+mod receive;
+mod request;
+mod settle;
+mod stats;
+
+use std::marker::PhantomData;
+
+pub use conn::{Conn, Sender};
+pub use connections::{Connections, LimitReached, SourceId, TimerId};
+pub use core::{AdoptError, AdoptErrorKind, ConnId};
+pub(crate) use core::{Adopted, Core, Shared, Slot, Timer, note};
+pub(crate) use deadline::handle_deadline;
+pub use handler::{Handler, HandshakeFailure};
+pub use message::Message;
+pub use request::{ListenerId, Request};
+pub use stats::{Closed, Refused, Stats, Traffic};
+
+/// What a socket is said to be ready for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Readiness {
+    pub(crate) readable: bool,
+    pub(crate) writable: bool,
+    /// The peer will not send any more, or there is an error to be fetched: either way the next read says it.
+    pub(crate) hung_up: bool,
+}
+
+/// The application, the state and the scratch buffer together: everything that one step of the loop needs.
+///
+/// The scratch buffer is not a part of the core. That is why a message can borrow from it while the application has
+/// mutable access to every connection.
+pub(crate) struct Driver<'a, H: Handler<M>, M> {
+    pub(crate) app: &'a mut H,
+    pub(crate) core: &'a mut Core<H::Session>,
+    pub(crate) scratch: &'a mut [u8],
+    message: PhantomData<M>,
+}
+
+impl<'a, H: Handler<M>, M> Driver<'a, H, M> {
+    pub(crate) fn new(
+        app: &'a mut H,
+        core: &'a mut Core<H::Session>,
+        scratch: &'a mut [u8],
+    ) -> Self {
+        Self {
+            app,
+            core,
+            scratch,
+            message: PhantomData,
+        }
+    }
+}

@@ -1,0 +1,95 @@
+use std::{io, ops::Range};
+
+use mio::{Interest, event::Source};
+
+use super::{
+    ConnId, Driver, Handler, HandshakeFailure, Request, Slot,
+    conn::Conn,
+    core::{Wire, note},
+    flush::flush,
+    receive::Budget,
+};
+use crate::{
+    connection::Due,
+    protocol::handshake::{HttpResponse, Response},
+    transport::{Stream, TokenKind},
+};
+
+impl<H: Handler<M>, M> Driver<'_, H, M> {
+    /// Asks the application whether it takes the connection. The request may lie in the scratch buffer.
+    pub(crate) fn ask_upgrade(
+        app: &mut H,
+        request: &Request<'_>,
+        response: &mut Response<'_>,
+    ) -> Result<H::Session, HttpResponse> {
+        app.on_upgrade(request, response)
+    }
+
+    /// Asks the application for the answer to a plain request, which may lie in the scratch buffer.
+    pub(crate) fn ask_request(app: &mut H, request: &Request<'_>) -> HttpResponse {
+        app.on_request(request)
+    }
+
+    /// Gives the session of a connection back that did not open.
+    pub(crate) fn handshake_failed(&mut self, session: H::Session, failure: HandshakeFailure) {
+        self.app.on_handshake_failed(session, failure);
+    }
+
+    /// Opens a connection whose 101 is written and whose socket is registered. `leftover` lies in the scratch buffer: the
+    /// bytes that came behind the request.
+    ///
+    /// In this order: slot, `on_open`, `on_bytes_read` for the leftover, timers, the frames in the leftover.
+    pub(crate) fn open(&mut self, stream: Stream, session: H::Session, leftover: Range<usize>) {
+        let now = self.core.shared.now;
+        let slot = Slot {
+            wire: Wire::new(stream, now),
+            session,
+        };
+        let id = ConnId(self.core.slots.insert(slot));
+        if let Err(error) = self.register(id) {
+            if let Some(Slot { session, .. }) = self.core.slots.remove(id.0) {
+                self.handshake_failed(session, HandshakeFailure::Io(error.kind()));
+            }
+            return;
+        }
+        let shared = &mut self.core.shared;
+        shared.stats.opened += 1;
+        note(&mut shared.stats.connections, self.core.slots.len());
+        let count = leftover.len();
+        self.scratch.copy_within(leftover, 0);
+        if let Some(mut conn) = Conn::new(self.core, id, &self.scratch[..count]) {
+            self.app.on_open(&mut conn);
+        }
+        self.core.shared.stats.received.bytes += count as u64;
+        self.report_read(id, count, count);
+        self.start_timers(id);
+        let mut budget = Budget::new(&self.core.shared.settings.config);
+        self.dispatch(id, count, &mut budget);
+        flush(self.core, id);
+    }
+
+    /// Moves the events of the socket from the handshake to the connection.
+    fn register(&mut self, id: ConnId) -> io::Result<()> {
+        let Some((wire, shared)) = self.core.wire_mut(id) else {
+            return Ok(());
+        };
+        let token = shared.tokens.encode(TokenKind::Connection, id.0);
+        wire.stream.reregister(
+            &shared.registry,
+            token,
+            Interest::READABLE | Interest::WRITABLE,
+        )
+    }
+
+    fn start_timers(&mut self, id: ConnId) {
+        let Some((wire, shared)) = self.core.wire_mut(id) else {
+            return;
+        };
+        let due = wire.arm(id, shared);
+        debug_assert_eq!(
+            due.filter(|due| *due != Due::Heartbeat),
+            None,
+            "no timeout is zero"
+        );
+    }
+}

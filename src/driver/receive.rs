@@ -1,0 +1,425 @@
+use std::{
+    io::{self, IoSliceMut, Read},
+    ops::Range,
+};
+
+use super::{
+    ConnId, Driver, Handler, Message, Readiness,
+    conn::Conn,
+    core::{Core, Wire},
+    flush::flush,
+};
+use crate::{
+    config::Config,
+    connection::{CloseCause, Event, Fault},
+    protocol::{ClosePayload, Opcode},
+};
+
+/// What one connection may do before the others get their turn.
+pub(crate) struct Budget {
+    bytes: usize,
+    messages: usize,
+}
+
+impl Budget {
+    pub(crate) fn new(config: &Config) -> Self {
+        Self {
+            bytes: config.turn_bytes,
+            messages: config.turn_messages,
+        }
+    }
+
+    fn is_spent(&self) -> bool {
+        self.bytes == 0 || self.messages == 0
+    }
+
+    fn spend_bytes(&mut self, count: usize) {
+        self.bytes = self.bytes.saturating_sub(count);
+    }
+
+    fn spend_message(&mut self) {
+        self.messages = self.messages.saturating_sub(1);
+    }
+}
+
+/// What a visit to a connection does next.
+enum Step {
+    /// Parse so many bytes of the scratch buffer that were held back.
+    Dispatch(usize),
+    /// Read, with so many kept bytes at the front of the scratch buffer.
+    Read(usize),
+    /// Read into the connection's own fixed buffer: dispatching is paused.
+    ReadAhead,
+    /// Read and throw away.
+    Discard,
+    /// Nothing, until an event or the application says otherwise.
+    Rest,
+}
+
+impl Step {
+    fn read_ahead_if(readable: bool) -> Self {
+        if readable {
+            Self::ReadAhead
+        } else {
+            Self::Rest
+        }
+    }
+}
+
+/// What a read brought.
+enum Arrived {
+    Bytes(usize),
+    Nothing,
+    EndOfStream,
+}
+
+impl<H: Handler<M>, M> Driver<'_, H, M> {
+    /// What the kernel says of a connection. A stale id is nobody's.
+    #[inline]
+    pub(crate) fn handle_event(&mut self, id: ConnId, readiness: Readiness) {
+        let Some(slot) = self.core.slot_mut(id) else {
+            return;
+        };
+        let wire = &mut slot.wire;
+        wire.flags.readable |= readiness.readable | readiness.hung_up;
+        wire.flags.hung_up |= readiness.hung_up;
+        if readiness.writable {
+            wire.link.outbox.writable();
+            if !wire.link.outbox.is_empty() {
+                flush(self.core, id);
+            }
+        }
+        self.receive(id);
+    }
+
+    /// The connection is looked at without an event: it has more to read or to dispatch.
+    pub(crate) fn handle_ready(&mut self, id: ConnId) {
+        let Some(slot) = self.core.slot_mut(id) else {
+            return;
+        };
+        slot.wire.flags.ready = false;
+        self.receive(id);
+    }
+
+    /// Reads and dispatches until the socket is drained, the budget is spent or something holds it up; then flushes.
+    fn receive(&mut self, id: ConnId) {
+        let mut budget = Budget::new(&self.core.shared.settings.config);
+        loop {
+            match self.next_step(id, &budget) {
+                Step::Dispatch(len) => self.dispatch(id, len, &mut budget),
+                Step::Read(kept) => self.read(id, kept, &mut budget),
+                Step::ReadAhead if self.read_ahead(id) => {}
+                Step::Discard => self.discard(id, &mut budget),
+                Step::ReadAhead | Step::Rest => break,
+            }
+        }
+        if let Some(slot) = self.core.slot_mut(id) {
+            if !slot.wire.link.outbox.is_empty() {
+                flush(self.core, id);
+            }
+        }
+    }
+
+    fn next_step(&mut self, id: ConnId, budget: &Budget) -> Step {
+        let Some((wire, shared)) = self.core.wire_mut(id) else {
+            return Step::Rest;
+        };
+        let Wire { link, flags, .. } = wire;
+        let parses = link.state().reads_frames();
+        let has_more = match () {
+            () if parses && flags.paused => return Step::read_ahead_if(flags.readable),
+            () if parses => !flags.backlogged && (flags.readable || link.inbox.has_held()),
+            () => flags.readable && link.state().is_draining(),
+        };
+        if !has_more {
+            return Step::Rest;
+        }
+        if budget.is_spent() {
+            shared.schedule(id, flags);
+            return Step::Rest;
+        }
+        if !parses {
+            return Step::Discard;
+        }
+        match link.inbox.restore(self.scratch, &mut shared.pools) {
+            (len, true) => Step::Dispatch(len),
+            (kept, false) => Step::Read(kept),
+        }
+    }
+
+    /// One read, behind `kept` bytes in the scratch buffer, and what it brought.
+    fn read(&mut self, id: ConnId, kept: usize, budget: &mut Budget) {
+        let Some((wire, shared)) = self.core.wire_mut(id) else {
+            return;
+        };
+        let direct = match wire.link.inbox.direct_space(&mut shared.pools) {
+            Ok(space) => space,
+            Err(fault) => return wire.fail(id, fault, shared),
+        };
+        let direct_len = direct.len();
+        let room = &mut self.scratch[kept..];
+        let offered = direct_len + room.len();
+        let result = if direct.is_empty() {
+            wire.stream.read(room)
+        } else {
+            wire.stream
+                .read_vectored(&mut [IoSliceMut::new(direct), IoSliceMut::new(room)])
+        };
+        match wire.note_read(result, offered) {
+            Err(error) => wire.end_with_error(id, &error, shared),
+            Ok(Arrived::EndOfStream) => self.end_of_stream(id),
+            Ok(Arrived::Nothing) => {
+                if let Err(fault) =
+                    wire.link
+                        .inbox
+                        .keep(&self.scratch[..kept], false, &mut shared.pools)
+                {
+                    wire.fail(id, fault, shared);
+                }
+            }
+            Ok(Arrived::Bytes(count)) => {
+                wire.link.deadlines.heard(shared.now);
+                shared.stats.received.bytes += count as u64;
+                budget.spend_bytes(count);
+                let direct = count.min(direct_len);
+                let end = kept + count - direct;
+                self.report_read(id, count, end);
+                self.direct_arrived(id, direct, end, budget);
+                self.dispatch(id, end, budget);
+            }
+        }
+    }
+
+    /// Tells the application that `count` bytes were read; the first `unread` of the scratch buffer wait.
+    #[inline]
+    pub(crate) fn report_read(&mut self, id: ConnId, count: usize, unread: usize) {
+        if count > 0 {
+            if let Some(mut conn) = Conn::new(self.core, id, &self.scratch[..unread]) {
+                self.app.on_bytes_read(&mut conn, count);
+            }
+        }
+    }
+
+    /// `count` bytes were read into the buffer of the message under way; `unread` more lie in the scratch buffer.
+    #[inline]
+    fn direct_arrived(&mut self, id: ConnId, count: usize, unread: usize, budget: &mut Budget) {
+        if count == 0 {
+            return;
+        }
+        let Some((wire, shared)) = self.core.wire_mut(id) else {
+            return;
+        };
+        match wire
+            .link
+            .inbox
+            .direct_arrived(count, &shared.settings.rules)
+        {
+            Ok(false) => {}
+            Ok(true) => self.deliver(id, Event::Assembled, 0..unread, budget),
+            Err(fault) => wire.fail(id, fault, shared),
+        }
+    }
+
+    /// Parses the first `len` bytes of the scratch buffer and delivers what they say. What is left is kept.
+    pub(crate) fn dispatch(&mut self, id: ConnId, len: usize, budget: &mut Budget) {
+        let mut position = 0;
+        loop {
+            let Some((wire, shared)) = self.core.wire_mut(id) else {
+                return;
+            };
+            if !wire.link.state().reads_frames() {
+                return;
+            }
+            let held = wire.flags.paused || wire.flags.backlogged || budget.is_spent();
+            let event = if held {
+                Ok(None)
+            } else {
+                let input = &mut self.scratch[..len];
+                wire.link.inbox.next(
+                    input,
+                    &mut position,
+                    &shared.settings.rules,
+                    &mut shared.pools,
+                )
+            };
+            match event {
+                Ok(Some(event)) => self.deliver(id, event, position..len, budget),
+                Ok(None) => {
+                    let rest = &self.scratch[position..len];
+                    if let Err(fault) = wire.link.inbox.keep(rest, held, &mut shared.pools) {
+                        wire.fail(id, fault, shared);
+                    }
+                    return;
+                }
+                Err(fault) => return wire.fail(id, fault, shared),
+            }
+        }
+    }
+
+    /// Hands one event to whom it concerns. `unread` is the part of the scratch buffer behind it.
+    #[inline]
+    fn deliver(&mut self, id: ConnId, event: Event, unread: Range<usize>, budget: &mut Budget) {
+        budget.spend_message();
+        match event {
+            Event::Message(kind, range) => {
+                if let Some(mut conn) = open_conn(self.core, id, &self.scratch[unread]) {
+                    conn.count_received_message();
+                    self.app
+                        .on_message(&mut conn, Message::borrowed(kind, &self.scratch[range]));
+                }
+            }
+            Event::Assembled => self.deliver_assembled(id, unread),
+            Event::Control(Opcode::Close, range) => self.handle_close(id, range),
+            Event::Control(opcode, range) => self.deliver_control(id, opcode, range, unread),
+        }
+        self.relieve(id);
+    }
+
+    fn deliver_assembled(&mut self, id: ConnId, unread: Range<usize>) {
+        let Some((wire, shared)) = self.core.wire_mut(id) else {
+            return;
+        };
+        let Some((kind, buffer, len)) = wire.link.inbox.take_message(&mut shared.pools) else {
+            return;
+        };
+        let mut message = Some(shared.pools.buffers.entrust(buffer, len));
+        if let Some(mut conn) = open_conn(self.core, id, &self.scratch[unread]) {
+            conn.count_received_message();
+            self.app
+                .on_message(&mut conn, Message::whole(kind, &mut message));
+        }
+        if let Some(message) = message {
+            self.core.shared.pools.give_back(message.into_buffer());
+        }
+    }
+
+    fn deliver_control(
+        &mut self,
+        id: ConnId,
+        opcode: Opcode,
+        payload: Range<usize>,
+        unread: Range<usize>,
+    ) {
+        let payload = &self.scratch[payload];
+        let Some(mut conn) = open_conn(self.core, id, &self.scratch[unread]) else {
+            return;
+        };
+        conn.count_received_control(opcode);
+        if opcode == Opcode::Ping {
+            self.app.on_ping(&mut conn, payload);
+        } else {
+            self.app.on_pong(&mut conn, payload);
+        }
+    }
+
+    /// RFC 6455 §5.5.1.
+    fn handle_close(&mut self, id: ConnId, payload: Range<usize>) {
+        let Some((wire, shared)) = self.core.wire_mut(id) else {
+            return;
+        };
+        match ClosePayload::parse(&self.scratch[payload]) {
+            Ok(payload) => wire.close_remote(id, payload, shared),
+            Err(error) => wire.fail(id, Fault::Protocol(error), shared),
+        }
+    }
+
+    /// What the application has staged is written early when it is much: before more is dispatched, it has to be known
+    /// whether the peer takes it.
+    #[inline]
+    fn relieve(&mut self, id: ConnId) {
+        let Some((wire, shared)) = self.core.wire_mut(id) else {
+            return;
+        };
+        if wire.link.outbox.backlog() >= shared.settings.config.high_water {
+            flush(self.core, id);
+        }
+    }
+
+    /// Reads during a pause, up to the end of the connection's fixed buffer. False when there is nothing more to read or no
+    /// room for it.
+    fn read_ahead(&mut self, id: ConnId) -> bool {
+        let Some((wire, shared)) = self.core.wire_mut(id) else {
+            return false;
+        };
+        let space = match wire.link.inbox.read_ahead_space(&mut shared.pools) {
+            Ok([]) => return false,
+            Ok(space) => space,
+            Err(fault) => {
+                wire.fail(id, fault, shared);
+                return false;
+            }
+        };
+        let offered = space.len();
+        let result = wire.stream.read(space);
+        match wire.note_read(result, offered) {
+            Err(error) => wire.end_with_error(id, &error, shared),
+            Ok(Arrived::Bytes(count)) => {
+                wire.link.inbox.read_ahead_arrived(count);
+                wire.link.deadlines.heard(shared.now);
+                shared.stats.received.bytes += count as u64;
+                self.report_read(id, count, 0);
+                return true;
+            }
+            // The end of the stream waits until what came before it has been delivered: the socket stays readable.
+            Ok(Arrived::EndOfStream | Arrived::Nothing) => {
+                wire.link.inbox.release_room(&mut shared.pools)
+            }
+        }
+        false
+    }
+
+    /// Reads and throws away, until the peer has ended its side.
+    fn discard(&mut self, id: ConnId, budget: &mut Budget) {
+        let Some((wire, shared)) = self.core.wire_mut(id) else {
+            return;
+        };
+        let result = wire.stream.read(self.scratch);
+        match wire.note_read(result, self.scratch.len()) {
+            Err(error) => wire.end_with_error(id, &error, shared),
+            Ok(Arrived::EndOfStream) => wire.end(id, CloseCause::EndOfStream, shared),
+            Ok(Arrived::Bytes(count)) => {
+                shared.stats.received.bytes += count as u64;
+                budget.spend_bytes(count);
+            }
+            Ok(Arrived::Nothing) => {}
+        }
+    }
+
+    /// The peer has ended its side without a close frame. What is staged is offered once: it may still be read.
+    fn end_of_stream(&mut self, id: ConnId) {
+        flush(self.core, id);
+        if let Some((wire, shared)) = self.core.wire_mut(id) {
+            wire.end(id, CloseCause::EndOfStream, shared);
+        }
+    }
+}
+
+/// A handle on a connection whose messages still matter to the application.
+#[inline]
+fn open_conn<'a, S>(core: &'a mut Core<S>, id: ConnId, unread: &'a [u8]) -> Option<Conn<'a, S>> {
+    Conn::new(core, id, unread).filter(Conn::is_open)
+}
+
+impl Wire {
+    /// What a read of `offered` bytes of room brought, and whether there may be more.
+    #[inline]
+    fn note_read(&mut self, result: io::Result<usize>, offered: usize) -> io::Result<Arrived> {
+        match result {
+            Ok(0) => Ok(Arrived::EndOfStream),
+            Ok(count) => {
+                // A short read has drained the socket, and the kernel will say when there is more; except that it will not
+                // say twice that the peer has hung up.
+                if count < offered && !self.flags.hung_up {
+                    self.flags.readable = false;
+                }
+                Ok(Arrived::Bytes(count))
+            }
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                self.flags.readable = false;
+                Ok(Arrived::Nothing)
+            }
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => Ok(Arrived::Nothing),
+            Err(error) => Err(error),
+        }
+    }
+}

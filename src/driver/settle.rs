@@ -1,0 +1,86 @@
+use super::{ConnId, Connections, Driver, Handler, Slot, conn::Conn, core::note, flush::flush};
+
+/// How often the consequences of callbacks are worked off within a turn: a completion that sends, completes and sends again
+/// must not keep the other connections waiting. What is left is done in the next turn, which does not block.
+const MAX_PASSES: usize = 4;
+
+impl<H: Handler<M>, M> Driver<'_, H, M> {
+    /// Flushes what was staged, gives payloads back, announces drains, retires what has ended.
+    pub(crate) fn settle(&mut self) {
+        for _ in 0..MAX_PASSES {
+            self.flush_dirty();
+            let (sent, drained, ended) = {
+                let shared = &self.core.shared;
+                (shared.sent.len(), shared.drained.len(), shared.ended.len())
+            };
+            if sent + drained + ended == 0 {
+                break;
+            }
+            self.complete(sent);
+            self.announce_drains(drained);
+            self.retire(ended);
+        }
+        self.core.shared.pools.buffers.reclaim();
+    }
+
+    fn flush_dirty(&mut self) {
+        // A flush may end a connection, but marks none dirty: the list only shrinks here.
+        while let Some(id) = self.core.shared.dirty.pop() {
+            if let Some(slot) = self.core.slot_mut(id) {
+                slot.wire.flags.dirty = false;
+                flush(self.core, id);
+            }
+        }
+    }
+
+    fn complete(&mut self, count: usize) {
+        for _ in 0..count {
+            let Some((id, sent)) = self.core.shared.sent.pop_front() else {
+                return;
+            };
+            if let Some(mut conn) = Conn::new(self.core, id, &[]) {
+                self.app.on_write_complete(&mut conn, sent);
+            }
+        }
+    }
+
+    fn announce_drains(&mut self, count: usize) {
+        for _ in 0..count {
+            let Some(id) = self.core.shared.drained.pop_front() else {
+                return;
+            };
+            if let Some(mut conn) = Conn::new(self.core, id, &[]) {
+                if conn.is_open() {
+                    self.app.on_drain(&mut conn);
+                }
+            }
+        }
+    }
+
+    /// Retires connections that had ended before this pass gave payloads back, so that theirs are back already.
+    fn retire(&mut self, count: usize) {
+        for _ in 0..count {
+            let Some(id) = self.core.shared.ended.pop_front() else {
+                return;
+            };
+            self.retire_one(id);
+        }
+    }
+
+    fn retire_one(&mut self, id: ConnId) {
+        let Some(Slot { mut wire, session }) = self.core.slots.remove(id.0) else {
+            return;
+        };
+        let close = wire.link.take_close();
+        // Closing the descriptor takes it out of the poll; it is not shared with anybody.
+        drop(wire);
+        let shared = &mut self.core.shared;
+        note(&mut shared.stats.connections, self.core.slots.len());
+        if let Some(close) = close {
+            shared.stats.closed.count(close.cause);
+            trace!(?id, ?close, "connection closed");
+            self.app
+                .on_close(&mut Connections::new(self.core), id, session, &close);
+        }
+    }
+}

@@ -1,0 +1,173 @@
+use std::{
+    fmt,
+    io::{self, Read, Write},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicUsize, Ordering},
+        mpsc::{Receiver, SyncSender, TrySendError, sync_channel},
+    },
+};
+
+use mio::{Interest, Registry, unix::pipe};
+
+use crate::{
+    memory::Key,
+    transport::{TokenKind, Tokens},
+};
+
+/// Messages that other threads posted: a bounded channel, and a pipe that wakes the poll.
+///
+/// A pipe and not `mio::Waker`, because a poll has only one of those, and in the caller's poll it is the caller's.
+pub(crate) struct Mailbox<M> {
+    messages: Receiver<M>,
+    sender: SyncSender<M>,
+    bell: Arc<Bell>,
+    bell_end: pipe::Receiver,
+}
+
+/// Posts messages to a loop from any thread. Clones post to the same loop.
+pub struct Remote<M> {
+    sender: SyncSender<M>,
+    bell: Arc<Bell>,
+}
+
+struct Bell {
+    pipe: pipe::Sender,
+    /// True exactly when a byte is on its way that the loop has not answered: a second one would say nothing new.
+    rung: AtomicBool,
+    /// Messages in the channel.
+    waiting: AtomicUsize,
+}
+
+/// A message that could not be posted; it comes back.
+#[non_exhaustive]
+pub struct PostError<M> {
+    /// Why.
+    pub kind: PostErrorKind,
+    /// The message.
+    pub message: M,
+}
+
+/// Why a message could not be posted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum PostErrorKind {
+    /// `mailbox_capacity` messages are waiting.
+    Full,
+    /// The loop is gone.
+    Gone,
+}
+
+impl<M> Mailbox<M> {
+    pub(crate) fn new(capacity: usize, registry: &Registry, tokens: Tokens) -> io::Result<Self> {
+        let (pipe, mut bell_end) = pipe::new()?;
+        let token = tokens.encode(TokenKind::Mailbox, Key::from_parts(0, 0));
+        registry.register(&mut bell_end, token, Interest::READABLE)?;
+        let (sender, messages) = sync_channel(capacity);
+        let bell = Bell {
+            pipe,
+            rung: AtomicBool::new(false),
+            waiting: AtomicUsize::new(0),
+        };
+        Ok(Self {
+            messages,
+            sender,
+            bell: Arc::new(bell),
+            bell_end,
+        })
+    }
+
+    pub(crate) fn remote(&self) -> Remote<M> {
+        Remote {
+            sender: self.sender.clone(),
+            bell: Arc::clone(&self.bell),
+        }
+    }
+
+    /// The poll was woken.
+    pub(crate) fn answer_bell(&mut self) {
+        // Read first, then open the bell again: a byte rung in between is read by nobody and wakes the next poll.
+        let mut bytes = [0; 16];
+        while matches!(self.bell_end.read(&mut bytes), Ok(count) if count > 0) {}
+        self.bell.rung.store(false, Ordering::SeqCst);
+    }
+
+    /// Messages that wait now.
+    pub(crate) fn waiting(&self) -> usize {
+        self.bell.waiting.load(Ordering::SeqCst)
+    }
+
+    pub(crate) fn take(&mut self) -> Option<M> {
+        let message = self.messages.try_recv().ok()?;
+        self.bell.waiting.fetch_sub(1, Ordering::SeqCst);
+        Some(message)
+    }
+
+    /// True exactly when messages wait.
+    pub(crate) fn has_work(&self) -> bool {
+        self.waiting() > 0
+    }
+}
+
+impl<M> Remote<M> {
+    /// Posts a message: [`on_wake`](crate::Handler::on_wake) gets it in the loop's thread, in the order of posting.
+    ///
+    /// # Errors
+    /// The message, when `mailbox_capacity` messages are waiting or the loop is gone.
+    pub fn post(&self, message: M) -> Result<(), PostError<M>> {
+        // Counted before it is sent, so that the count never falls below zero.
+        self.bell.waiting.fetch_add(1, Ordering::SeqCst);
+        if let Err(error) = self.sender.try_send(message) {
+            self.bell.waiting.fetch_sub(1, Ordering::SeqCst);
+            return Err(match error {
+                TrySendError::Full(message) => PostError {
+                    kind: PostErrorKind::Full,
+                    message,
+                },
+                TrySendError::Disconnected(message) => PostError {
+                    kind: PostErrorKind::Gone,
+                    message,
+                },
+            });
+        }
+        if !self.bell.rung.swap(true, Ordering::SeqCst) {
+            // A full pipe wakes the poll just as well.
+            let _ = (&self.bell.pipe).write(&[1]);
+        }
+        Ok(())
+    }
+}
+
+impl<M> Clone for Remote<M> {
+    fn clone(&self) -> Self {
+        Self {
+            sender: self.sender.clone(),
+            bell: Arc::clone(&self.bell),
+        }
+    }
+}
+
+impl<M> fmt::Debug for Remote<M> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Remote").finish_non_exhaustive()
+    }
+}
+
+impl<M> fmt::Debug for PostError<M> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("PostError")
+            .field("kind", &self.kind)
+            .finish_non_exhaustive()
+    }
+}
+
+impl<M> fmt::Display for PostError<M> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self.kind {
+            PostErrorKind::Full => "the mailbox is full",
+            PostErrorKind::Gone => "the loop is gone",
+        })
+    }
+}
+
+impl<M> std::error::Error for PostError<M> {}

@@ -1,0 +1,466 @@
+//! The buffer pool: fixed size classes, leased and given back, under one budget of bytes.
+//!
+//! Class 0 are the fixed read buffers, class 1 the large-message buffers; each further class is four times the one before,
+//! up to the largest message with its header. A buffer is a plain boxed slice, so a lease costs a pop and its return a push.
+
+use std::{
+    fmt,
+    ops::{Deref, DerefMut},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
+};
+
+use crate::{config::Config, protocol::MAX_HEADER_LEN};
+
+/// A leased buffer. It must be given back, or it stays counted as leased.
+pub(crate) type Buffer = Box<[u8]>;
+
+/// How much larger the next class is. What a peer can make us take is bounded by this factor times what it has sent.
+const GROWTH: usize = 4;
+
+pub(crate) struct BufferPool {
+    /// Ascending by size; never empty.
+    classes: Vec<Class>,
+    /// Bytes of all buffers, leased and free. `free_bytes <= bytes <= max_bytes`.
+    bytes: usize,
+    free_bytes: usize,
+    peak_bytes: usize,
+    max_bytes: usize,
+    max_free_bytes: usize,
+    home: Arc<Home>,
+}
+
+struct Class {
+    size: usize,
+    free: Vec<Buffer>,
+    leased: usize,
+    peak: usize,
+    max_leased: usize,
+}
+
+/// Occupancy of a pool.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Occupancy {
+    /// In use now.
+    pub current: usize,
+    /// The most that were in use at a time.
+    pub peak: usize,
+    /// The most that may be in use.
+    pub max: usize,
+}
+
+impl BufferPool {
+    pub(crate) fn new(config: &Config) -> Self {
+        let mut classes = vec![
+            Class::new(config.read_buffer_size, config.max_read_buffers),
+            Class::new(config.large_buffer_size, config.max_large_buffers),
+        ];
+        // A message that waits to be written has its header before it.
+        let largest = config.max_message_size + MAX_HEADER_LEN;
+        let mut size = config.large_buffer_size;
+        while size < largest {
+            size = size.saturating_mul(GROWTH).min(largest);
+            classes.push(Class::new(size, usize::MAX));
+        }
+        let mut pool = Self {
+            classes,
+            bytes: 0,
+            free_bytes: 0,
+            peak_bytes: 0,
+            max_bytes: config.max_buffer_memory,
+            max_free_bytes: config.max_idle_buffer_memory,
+            home: Arc::default(),
+        };
+        pool.preheat(0, config.initial_read_buffers);
+        pool.preheat(1, config.initial_large_buffers);
+        pool
+    }
+
+    fn preheat(&mut self, class: usize, count: usize) {
+        let class = &mut self.classes[class];
+        class.free.extend((0..count).map(|_| allocate(class.size)));
+        self.bytes += count * class.size;
+        self.free_bytes += count * class.size;
+        self.peak_bytes = self.peak_bytes.max(self.bytes);
+    }
+
+    /// A buffer of at least `len` bytes with undefined contents; `None` past the pool's or the budget's bound, or for a
+    /// length above the largest class.
+    pub(crate) fn lease(&mut self, len: usize) -> Option<Buffer> {
+        let index = self.classes.iter().position(|class| class.size >= len)?;
+        if self.classes[index].leased >= self.classes[index].max_leased
+            || self.classes[index].free.is_empty()
+        {
+            self.reclaim();
+        }
+        let class = &mut self.classes[index];
+        if class.leased >= class.max_leased {
+            return None;
+        }
+        let buffer = match class.free.pop() {
+            Some(buffer) => {
+                self.free_bytes -= buffer.len();
+                buffer
+            }
+            None => self.allocate_within_budget(index)?,
+        };
+        let class = &mut self.classes[index];
+        class.leased += 1;
+        class.peak = class.peak.max(class.leased);
+        self.invariants();
+        Some(buffer)
+    }
+
+    #[cold]
+    fn allocate_within_budget(&mut self, index: usize) -> Option<Buffer> {
+        let size = self.classes[index].size;
+        if !self.make_room(size) {
+            return None;
+        }
+        self.bytes += size;
+        self.peak_bytes = self.peak_bytes.max(self.bytes);
+        Some(allocate(size))
+    }
+
+    /// Frees buffers that nobody uses, the largest first, until `size` more bytes fit under the budget.
+    fn make_room(&mut self, size: usize) -> bool {
+        for class in self.classes.iter_mut().rev() {
+            while self.max_bytes - self.bytes < size {
+                let Some(buffer) = class.free.pop() else {
+                    break;
+                };
+                self.bytes -= buffer.len();
+                self.free_bytes -= buffer.len();
+            }
+        }
+        self.max_bytes - self.bytes >= size
+    }
+
+    /// True exactly when the next `lease(len)` will succeed.
+    pub(crate) fn can_lease(&mut self, len: usize) -> bool {
+        self.reclaim();
+        let Some(class) = self.classes.iter().find(|class| class.size >= len) else {
+            return false;
+        };
+        let reusable = self.max_bytes - self.bytes + self.free_bytes;
+        class.leased < class.max_leased && (!class.free.is_empty() || reusable >= class.size)
+    }
+
+    pub(crate) fn give_back(&mut self, buffer: Buffer) {
+        let size = buffer.len();
+        let Some(class) = self.classes.iter_mut().find(|class| class.size == size) else {
+            debug_assert!(false, "a buffer of {size} bytes is not from this pool");
+            return;
+        };
+        class.leased -= 1;
+        if self.free_bytes + size <= self.max_free_bytes {
+            class.free.push(buffer);
+            self.free_bytes += size;
+        } else {
+            self.bytes -= size;
+        }
+        self.invariants();
+    }
+
+    /// The buffer as something that the application may keep: dropping it brings it home.
+    pub(crate) fn entrust(&self, buffer: Buffer, len: usize) -> PoolBuf {
+        debug_assert!(len <= buffer.len());
+        PoolBuf {
+            buffer,
+            len,
+            home: Arc::clone(&self.home),
+        }
+    }
+
+    /// Takes in the buffers that the application has dropped.
+    pub(crate) fn reclaim(&mut self) {
+        while let Some(buffer) = self.home.take() {
+            self.give_back(buffer);
+        }
+    }
+
+    /// Size of the fixed read buffers in bytes.
+    pub(crate) fn read_buffer_size(&self) -> usize {
+        self.classes[0].size
+    }
+
+    /// Size of the large-message buffers in bytes.
+    pub(crate) fn large_buffer_size(&self) -> usize {
+        self.classes[1].size
+    }
+
+    pub(crate) fn read_buffers(&self) -> Occupancy {
+        self.classes[0].occupancy()
+    }
+
+    pub(crate) fn large_buffers(&self) -> Occupancy {
+        self.classes[1].occupancy()
+    }
+
+    /// Bytes of all buffers, leased and free.
+    pub(crate) fn memory(&self) -> Occupancy {
+        Occupancy {
+            current: self.bytes,
+            peak: self.peak_bytes,
+            max: self.max_bytes,
+        }
+    }
+
+    /// Buffers that are leased now, of all classes.
+    #[cfg(test)]
+    pub(crate) fn leased(&self) -> usize {
+        self.classes.iter().map(|class| class.leased).sum()
+    }
+
+    fn invariants(&self) {
+        debug_assert!(self.free_bytes <= self.bytes && self.bytes <= self.max_bytes);
+        debug_assert!(self.free_bytes <= self.max_free_bytes);
+        debug_assert_eq!(
+            self.free_bytes,
+            self.classes
+                .iter()
+                .map(|class| class.free.len() * class.size)
+                .sum::<usize>()
+        );
+        debug_assert_eq!(
+            self.bytes - self.free_bytes,
+            self.classes
+                .iter()
+                .map(|class| class.leased * class.size)
+                .sum::<usize>()
+        );
+    }
+}
+
+impl Class {
+    fn new(size: usize, max_leased: usize) -> Self {
+        Self {
+            size,
+            free: Vec::new(),
+            leased: 0,
+            peak: 0,
+            max_leased,
+        }
+    }
+
+    fn occupancy(&self) -> Occupancy {
+        Occupancy {
+            current: self.leased,
+            peak: self.peak,
+            max: self.max_leased,
+        }
+    }
+}
+
+/// Zeroed by the allocator: pages that are never written to never become resident.
+fn allocate(size: usize) -> Buffer {
+    vec![0; size].into_boxed_slice()
+}
+
+/// Where buffers wait that the application dropped, on whichever thread that was.
+#[derive(Default)]
+struct Home {
+    buffers: Mutex<Vec<Buffer>>,
+    /// True exactly when a buffer may be waiting; spares the lock when none is.
+    occupied: AtomicBool,
+}
+
+impl Home {
+    fn bring(&self, buffer: Buffer) {
+        self.buffers
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .push(buffer);
+        self.occupied.store(true, Ordering::Release);
+    }
+
+    fn take(&self) -> Option<Buffer> {
+        if !self.occupied.load(Ordering::Acquire) {
+            return None;
+        }
+        let mut buffers = self.buffers.lock().unwrap_or_else(PoisonError::into_inner);
+        let buffer = buffers.pop();
+        self.occupied.store(!buffers.is_empty(), Ordering::Release);
+        buffer
+    }
+}
+
+/// A buffer of the loop's pool in the application's hands. It counts against the pool's bounds until it is dropped, and
+/// goes back to the pool then, from any thread.
+pub struct PoolBuf {
+    buffer: Buffer,
+    /// `len <= buffer.len()`
+    len: usize,
+    home: Arc<Home>,
+}
+
+impl PoolBuf {
+    /// Makes the contents shorter; does nothing when they are not longer than `len` bytes.
+    pub fn truncate(&mut self, len: usize) {
+        self.len = self.len.min(len);
+    }
+
+    /// The buffer itself, for whoever gives it back to the pool directly.
+    pub(crate) fn into_buffer(mut self) -> Buffer {
+        std::mem::take(&mut self.buffer)
+    }
+}
+
+impl Drop for PoolBuf {
+    fn drop(&mut self) {
+        // An empty buffer was never leased, or was given back already.
+        if !self.buffer.is_empty() {
+            self.home.bring(std::mem::take(&mut self.buffer));
+        }
+    }
+}
+
+impl Deref for PoolBuf {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        &self.buffer[..self.len]
+    }
+}
+
+impl DerefMut for PoolBuf {
+    fn deref_mut(&mut self) -> &mut [u8] {
+        &mut self.buffer[..self.len]
+    }
+}
+
+impl AsRef<[u8]> for PoolBuf {
+    fn as_ref(&self) -> &[u8] {
+        self
+    }
+}
+
+impl fmt::Debug for PoolBuf {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "PoolBuf({} of {} bytes)", self.len, self.buffer.len())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rand_chacha::{
+        ChaCha8Rng,
+        rand_core::{Rng, SeedableRng},
+    };
+
+    use super::*;
+
+    fn config() -> Config {
+        Config::default()
+            .read_buffer_size(1000)
+            .large_buffer_size(4000)
+            .max_message_size(50_000)
+            .initial_read_buffers(2)
+            .initial_large_buffers(1)
+            .max_read_buffers(3)
+            .max_large_buffers(2)
+            .max_buffer_memory(100_000)
+            .max_idle_buffer_memory(20_000)
+    }
+
+    #[test]
+    fn the_smallest_class_that_fits_is_leased() {
+        let mut pool = BufferPool::new(&config());
+        let sizes: Vec<_> = [0, 1000, 1001, 4000, 4001, 16_001, 50_000]
+            .into_iter()
+            .map(|len| {
+                let buffer = pool.lease(len).unwrap();
+                let size = buffer.len();
+                pool.give_back(buffer);
+                size
+            })
+            .collect();
+        assert_eq!(sizes, [1000, 1000, 4000, 4000, 16_000, 50_014, 50_014]);
+        assert!(pool.lease(50_015).is_none());
+    }
+
+    #[test]
+    fn a_pool_stops_at_its_bound_and_recovers() {
+        let mut pool = BufferPool::new(&config());
+        let leased: Vec<_> = (0..3).map(|_| pool.lease(1).unwrap()).collect();
+        assert!(!pool.can_lease(1));
+        assert!(pool.lease(1).is_none());
+        assert_eq!(
+            pool.read_buffers(),
+            Occupancy {
+                current: 3,
+                peak: 3,
+                max: 3
+            }
+        );
+        leased.into_iter().for_each(|buffer| pool.give_back(buffer));
+        assert!(pool.can_lease(1));
+        assert_eq!(
+            pool.read_buffers(),
+            Occupancy {
+                current: 0,
+                peak: 3,
+                max: 3
+            }
+        );
+    }
+
+    #[test]
+    fn the_budget_bounds_all_classes_together_and_free_buffers_make_room() {
+        let mut pool = BufferPool::new(&config());
+        let first = pool.lease(50_000).unwrap();
+        let small = pool.lease(1).unwrap();
+        assert!(
+            pool.lease(50_000).is_none(),
+            "51,000 of 100,000 bytes are in use"
+        );
+        pool.give_back(small);
+        let second = pool.lease(16_000).unwrap();
+        let third = pool.lease(16_000).unwrap();
+        let fourth = pool.lease(16_000).unwrap();
+        assert_eq!(pool.memory().current, 99_014, "what was free made room, the largest first");
+        pool.give_back(third);
+        pool.give_back(fourth);
+        pool.give_back(first);
+        pool.give_back(second);
+        assert_eq!(
+            pool.memory().current,
+            16_000,
+            "no more is kept than allowed"
+        );
+    }
+
+    #[test]
+    fn a_dropped_pool_buffer_comes_home() {
+        let mut pool = BufferPool::new(&config());
+        let buffer = pool.lease(4000).unwrap();
+        let taken = pool.entrust(buffer, 10);
+        assert_eq!(taken.len(), 10);
+        assert_eq!(pool.large_buffers().current, 1);
+        std::thread::spawn(move || drop(taken)).join().unwrap();
+        pool.reclaim();
+        assert_eq!(pool.large_buffers().current, 0);
+    }
+
+    #[test]
+    fn random_leases_keep_the_bounds_and_can_lease_tells_the_truth() {
+        let mut rng = ChaCha8Rng::seed_from_u64(7);
+        let mut pool = BufferPool::new(&config());
+        let mut held = Vec::new();
+        for _ in 0..20_000 {
+            if rng.next_u32() % 2 == 0 || held.is_empty() {
+                let len = rng.next_u32() as usize % 51_000;
+                let promised = pool.can_lease(len);
+                let buffer = pool.lease(len);
+                assert_eq!(promised, buffer.is_some(), "{len}");
+                held.extend(buffer);
+            } else {
+                let at = rng.next_u32() as usize % held.len();
+                pool.give_back(held.swap_remove(at));
+            }
+            assert_eq!(pool.leased(), held.len());
+        }
+    }
+}

@@ -1,0 +1,22 @@
+//! Floor 1: what the loop's memory is made of. Everything here is bounded, reused, and knows nothing of connections.
+//!
+//! | to fix | look in |
+//! | --- | --- |
+//! | buffers: classes, bounds, preheating, what the application holds | `buffers` |
+//! | generation-checked slots | `slots` |
+//! | waiting control frames | `control_ring` |
+//! | deadlines | `timers` |
+//! | boxes that are used again | `recycler` |
+
+mod buffers;
+mod control_ring;
+mod recycler;
+mod slots;
+mod timers;
+
+pub(crate) use buffers::{Buffer, BufferPool};
+pub use buffers::{Occupancy, PoolBuf};
+pub(crate) use control_ring::{CAPACITY as CONTROL_RING_LEN, ControlRing, MAX_FRAME_LEN};
+pub(crate) use recycler::Recycler;
+pub(crate) use slots::{Key, Slots};
+pub(crate) use timers::{TimerId, Timers};

@@ -1,0 +1,150 @@
+//! The answer that opens the WebSocket.
+
+use super::field::{self, HeaderError};
+use super::request::RequestHead;
+
+/// The 101 for an accepted upgrade (RFC 6455 §4.2.2, step 5), to which the application may add.
+///
+/// Without an added header field nothing is allocated.
+#[derive(Debug)]
+pub struct Response<'a> {
+    head: RequestHead<'a>,
+    /// One of the offers in `head`.
+    subprotocol: Option<&'a str>,
+    /// Whole header lines, ready to be sent.
+    extra: Vec<u8>,
+}
+
+impl<'a> Response<'a> {
+    /// An answer without subprotocol, to a request that passed [`check_upgrade`](super::check_upgrade).
+    pub fn new(head: &RequestHead<'a>) -> Self {
+        Self {
+            head: *head,
+            subprotocol: None,
+            extra: Vec::new(),
+        }
+    }
+
+    /// Chooses one of the subprotocols that the client offered, once. Case counts. RFC 6455 §4.2.2, step 5.5.
+    ///
+    /// # Errors
+    ///
+    /// [`HeaderError::AlreadyChosen`] the second time, [`HeaderError::NotOffered`] for any other name.
+    pub fn subprotocol(&mut self, name: &str) -> Result<(), HeaderError> {
+        if self.subprotocol.is_some() {
+            return Err(HeaderError::AlreadyChosen);
+        }
+        // The client's own text is kept: it is borrowed anyway, and it cannot hold a line end.
+        let offer = self.head.subprotocols().find(|offer| *offer == name);
+        self.subprotocol = Some(offer.ok_or(HeaderError::NotOffered)?);
+        Ok(())
+    }
+
+    /// The subprotocol chosen so far.
+    pub fn chosen_subprotocol(&self) -> Option<&'a str> {
+        self.subprotocol
+    }
+
+    /// Adds a header field. A name may occur several times, as `Set-Cookie` does.
+    ///
+    /// # Errors
+    ///
+    /// [`HeaderError::InvalidName`], [`HeaderError::InvalidValue`], and [`HeaderError::Reserved`] for a field that the
+    /// library sets.
+    pub fn header(&mut self, name: &str, value: &str) -> Result<(), HeaderError> {
+        field::check(name, value)?;
+        field::encode(name, value.as_bytes(), &mut self.extra);
+        Ok(())
+    }
+
+    /// Appends the whole answer to `out`; `accept` comes from [`Upgrade::accept`](super::Upgrade::accept).
+    pub fn encode(&self, accept: &[u8; 28], out: &mut Vec<u8>) {
+        out.extend_from_slice(
+            b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n",
+        );
+        field::encode("Sec-WebSocket-Accept", accept, out);
+        if let Some(name) = self.subprotocol {
+            field::encode("Sec-WebSocket-Protocol", name.as_bytes(), out);
+        }
+        out.extend_from_slice(&self.extra);
+        out.extend_from_slice(b"\r\n");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::request::HeaderSlots;
+    use super::*;
+
+    const ACCEPT: &[u8; 28] = b"s3pPLMBiTxaQ9kYGzzhZRbK+xOo=";
+    const START: &str = "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
+        Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n";
+    const REQUEST: &[u8] =
+        b"GET / HTTP/1.1\r\nSec-WebSocket-Protocol: chat, v1\r\nSec-WebSocket-Protocol: v2\r\n\r\n";
+
+    fn with_response(change: impl FnOnce(&mut Response<'_>)) -> String {
+        let mut slots = HeaderSlots::new(8);
+        let head = RequestHead::parse(REQUEST, &mut slots).unwrap();
+        let mut response = Response::new(&head);
+        change(&mut response);
+        let mut out = Vec::new();
+        response.encode(ACCEPT, &mut out);
+        String::from_utf8(out).unwrap()
+    }
+
+    #[test]
+    fn the_bare_answer() {
+        let text = with_response(|response| assert_eq!(response.chosen_subprotocol(), None));
+        assert_eq!(text, format!("{START}\r\n"));
+    }
+
+    #[test]
+    fn the_bare_answer_allocates_nothing() {
+        let mut slots = HeaderSlots::new(8);
+        let head = RequestHead::parse(REQUEST, &mut slots).unwrap();
+        let mut response = Response::new(&head);
+        response.subprotocol("v1").unwrap();
+        let mut out = Vec::with_capacity(256);
+        let capacity = out.capacity();
+        response.encode(ACCEPT, &mut out);
+        assert_eq!(response.extra.capacity(), 0);
+        assert_eq!(out.capacity(), capacity);
+    }
+
+    #[test]
+    fn a_subprotocol_is_chosen_once_among_the_offers() {
+        let text = with_response(|response| {
+            for other in ["", "v3", "CHAT", "chat, v1", "v2\r\nX: y"] {
+                let refused = response.subprotocol(other);
+                assert_eq!(refused, Err(HeaderError::NotOffered), "{other:?}");
+            }
+            assert_eq!(response.subprotocol("v2"), Ok(()));
+            assert_eq!(response.subprotocol("v1"), Err(HeaderError::AlreadyChosen));
+            assert_eq!(response.chosen_subprotocol(), Some("v2"));
+        });
+        assert_eq!(text, format!("{START}Sec-WebSocket-Protocol: v2\r\n\r\n"));
+    }
+
+    #[test]
+    fn added_fields_keep_their_order() {
+        let text = with_response(|response| {
+            response.header("Set-Cookie", "a=1").unwrap();
+            response.header("Set-Cookie", "b=2").unwrap();
+        });
+        assert_eq!(
+            text,
+            format!("{START}Set-Cookie: a=1\r\nSet-Cookie: b=2\r\n\r\n")
+        );
+    }
+
+    #[test]
+    fn injection_is_refused_and_leaves_nothing_behind() {
+        let text = with_response(|response| {
+            let injected = response.header("X", "a\r\n\r\nHTTP/1.1 200 OK");
+            assert_eq!(injected, Err(HeaderError::InvalidValue));
+            let reserved = response.header("sec-websocket-protocol", "v1");
+            assert_eq!(reserved, Err(HeaderError::Reserved("Sec-WebSocket-*")));
+        });
+        assert_eq!(text, format!("{START}\r\n"));
+    }
+}

@@ -1,0 +1,36 @@
+//! Floor 0: the WebSocket protocol over byte slices (RFC 6455).
+//!
+//! Nothing here knows a socket, a clock or the application. The event loop uses exactly these pieces, and a program that
+//! has its own transport can use them too.
+//!
+//! | to fix | look in |
+//! | --- | --- |
+//! | how a frame header is read or written | `frame` |
+//! | which frames a peer may send when | `rules` |
+//! | masking | `mask` |
+//! | text validation | `utf8` |
+//! | close codes and close payloads | `close` |
+//! | the HTTP part | [`handshake`] |
+
+mod close;
+mod error;
+mod frame;
+mod mask;
+mod message;
+mod opcode;
+mod role;
+mod rules;
+mod utf8;
+
+pub mod handshake;
+
+pub use close::{CloseCode, ClosePayload, MAX_CLOSE_REASON};
+pub use error::ProtocolError;
+pub(crate) use frame::FIN;
+pub use frame::{FrameHeader, MAX_CONTROL_PAYLOAD, MAX_HEADER_LEN, ParsedHeader};
+pub use mask::apply_mask;
+pub use message::MessageKind;
+pub use opcode::Opcode;
+pub use role::Role;
+pub use rules::Rules;
+pub use utf8::{InvalidUtf8, Utf8Validator, is_valid_utf8};

@@ -1,0 +1,175 @@
+use std::{io, time::Instant};
+
+use mio::{Interest, event::Source};
+
+use super::{Handshake, Server};
+use crate::{
+    driver::{Adopted, Driver, Handler, ListenerId, Shared, Timer, note},
+    memory::Key,
+    transport::{ListenAddr, Listener, PeerAddr, Stream, TokenKind, is_exhaustion},
+};
+
+/// A listener on the loop.
+pub(crate) struct Port {
+    listener: Listener,
+    /// True exactly when connections may be waiting: the kernel said so and accepting has not shown since that there is
+    /// none left.
+    pending: bool,
+}
+
+impl<S> Server<S> {
+    /// Binds a listener and puts it on the loop.
+    pub(crate) fn listen(
+        &mut self,
+        address: &ListenAddr,
+        shared: &Shared,
+    ) -> io::Result<ListenerId> {
+        let mut listener = Listener::bind(address, &shared.settings.sockets)?;
+        let entry = self.ports.vacant_entry();
+        let index = entry.key();
+        let token = shared.tokens.encode(TokenKind::Listener, port_key(index));
+        listener.register(&shared.registry, token, Interest::READABLE)?;
+        entry.insert(Port {
+            listener,
+            pending: false,
+        });
+        Ok(ListenerId(index))
+    }
+
+    pub(crate) fn local_addr(&self, id: ListenerId) -> io::Result<ListenAddr> {
+        self.ports
+            .get(id.0)
+            .ok_or(io::ErrorKind::NotFound)?
+            .listener
+            .local_addr()
+    }
+
+    /// A listener has connections waiting.
+    pub(crate) fn handle_listener(&mut self, key: Key) {
+        if let Some(port) = self.ports.get_mut(key.index() as usize) {
+            port.pending = true;
+        }
+    }
+
+    /// Accepts what waits, as far as there is room for handshakes.
+    pub(crate) fn accept<H: Handler<M, Session = S>, M>(&mut self, driver: &mut Driver<'_, H, M>) {
+        if self.backing_off {
+            return;
+        }
+        for index in 0..self.ports.capacity() {
+            for _ in 0..driver.core.shared.settings.config.accept_batch {
+                if !self.has_room(&driver.core.shared) || !self.accept_one(index, driver) {
+                    break;
+                }
+            }
+        }
+    }
+
+    /// True exactly when `accept` would find something to do although no event says so.
+    pub(crate) fn has_work(&self, shared: &Shared) -> bool {
+        !self.backing_off
+            && self.has_room(shared)
+            && self.ports.iter().any(|(_, port)| port.pending)
+    }
+
+    fn has_room(&self, shared: &Shared) -> bool {
+        self.handshakes.len() < shared.settings.config.max_handshakes
+    }
+
+    /// False when there is nothing more to accept for now.
+    fn accept_one<H: Handler<M, Session = S>, M>(
+        &mut self,
+        index: usize,
+        driver: &mut Driver<'_, H, M>,
+    ) -> bool {
+        let shared = &mut driver.core.shared;
+        let Some(port) = self.ports.get_mut(index) else {
+            return false;
+        };
+        if !port.pending {
+            return false;
+        }
+        match port.listener.accept(&shared.settings.sockets) {
+            Ok((stream, peer)) => {
+                shared.stats.accepted += 1;
+                self.admit(stream, peer, Some(ListenerId(index)), shared);
+                true
+            }
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                port.pending = false;
+                false
+            }
+            Err(error) if is_exhaustion(&error) => {
+                trace!(%error, "accepting pauses");
+                self.backing_off = true;
+                shared.stats.accept_backoffs += 1;
+                let until = shared.now + shared.settings.config.accept_backoff;
+                shared.timers.insert(until, Timer::Accept);
+                false
+            }
+            // The client went away while it waited, or the like: the next one may be all right.
+            Err(_) => true,
+        }
+    }
+
+    /// The pause after exhaustion is over.
+    pub(crate) fn resume_accepting(&mut self) {
+        self.backing_off = false;
+    }
+
+    /// Takes over the sockets that the application adopted.
+    pub(crate) fn adopt<H: Handler<M, Session = S>, M>(&mut self, driver: &mut Driver<'_, H, M>) {
+        while let Some(Adopted { stream, bytes }) = driver.core.shared.adopted.pop_front() {
+            let shared = &mut driver.core.shared;
+            shared.stats.adopted += 1;
+            if let Stream::Tcp(tcp) = &stream {
+                // Options are wishes: a socket that does not take them is still a socket.
+                let _ = shared.settings.sockets.apply_connected(tcp);
+            }
+            let peer = stream.peer_addr();
+            if let Some(key) = self.admit(stream, peer, None, shared) {
+                self.take_head_bytes(key, &bytes, driver);
+            }
+        }
+    }
+
+    /// Gives a socket a handshake slot, its events and its deadline.
+    fn admit(
+        &mut self,
+        stream: Stream,
+        peer: PeerAddr,
+        listener: Option<ListenerId>,
+        shared: &mut Shared,
+    ) -> Option<Key> {
+        let key = self
+            .handshakes
+            .insert(Handshake::new(stream, peer, listener));
+        let handshake = self.handshakes.get_mut(key)?;
+        let token = shared.tokens.encode(TokenKind::Handshake, key);
+        let interests = Interest::READABLE | Interest::WRITABLE;
+        if handshake
+            .stream
+            .register(&shared.registry, token, interests)
+            .is_err()
+        {
+            shared.stats.refused.lost += 1;
+            self.handshakes.remove(key);
+            return None;
+        }
+        let deadline: Instant = shared.now + shared.settings.config.upgrade_timeout;
+        handshake.timer = Some(shared.timers.insert(deadline, Timer::Handshake(key)));
+        note(&mut shared.stats.handshakes, self.handshakes.len());
+        Some(key)
+    }
+
+    /// Stops listening: new connections are refused by the kernel.
+    pub(super) fn close_ports(&mut self) {
+        // Closing the descriptor takes it out of the poll.
+        self.ports.clear();
+    }
+}
+
+/// Listeners are named by their index alone: they are never replaced.
+fn port_key(index: usize) -> Key {
+    Key::from_parts(u32::try_from(index).unwrap_or(u32::MAX), 0)
+}

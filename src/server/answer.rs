@@ -1,0 +1,359 @@
+use std::{
+    io::{self, Read, Write},
+    ops::Range,
+};
+
+use super::{
+    Server,
+    handshake::{Handshake, Phase, Then},
+};
+use crate::{
+    driver::{Driver, Handler, HandshakeFailure, Shared, Timer, note},
+    memory::Key,
+    protocol::handshake::{HandshakeError, HttpResponse},
+};
+
+/// Why a handshake ended without a connection; each has its counter.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Refusal {
+    Handshake(HandshakeError),
+    Application,
+    NoConnection,
+    NoBuffer,
+    Shutdown,
+    Timeout,
+    Lost,
+}
+
+impl<S> Server<S> {
+    /// Writes the 101 that lies in `self.answer`; the connection opens when all of it is written. `leftover` lies in the
+    /// scratch buffer.
+    pub(super) fn accept_upgrade<H: Handler<M, Session = S>, M>(
+        &mut self,
+        key: Key,
+        session: S,
+        leftover: Range<usize>,
+        driver: &mut Driver<'_, H, M>,
+    ) {
+        let Some(handshake) = self.handshakes.get_mut(key) else {
+            return;
+        };
+        match write_some(&mut handshake.stream, &self.answer) {
+            Ok(written) if written == self.answer.len() => {
+                self.open(key, session, leftover, driver)
+            }
+            Ok(written) => {
+                let rest = self.answer[written..].to_vec();
+                let then = Then::Open(session, driver.scratch[leftover].to_vec());
+                handshake.phase = Phase::Answer { rest, then };
+                driver.core.shared.reserved += 1;
+            }
+            Err(error) => {
+                driver.handshake_failed(session, HandshakeFailure::Io(error.kind()));
+                self.lose(key, error.kind(), &mut driver.core.shared);
+            }
+        }
+    }
+
+    fn open<H: Handler<M, Session = S>, M>(
+        &mut self,
+        key: Key,
+        session: S,
+        leftover: Range<usize>,
+        driver: &mut Driver<'_, H, M>,
+    ) {
+        if let Some(handshake) = self.remove(key, &mut driver.core.shared) {
+            driver.open(handshake.stream, session, leftover);
+        }
+    }
+
+    /// Answers with a refusal and ends the handshake.
+    pub(super) fn refuse(
+        &mut self,
+        key: Key,
+        answer: HttpResponse,
+        include_body: bool,
+        refusal: Refusal,
+        shared: &mut Shared,
+    ) {
+        trace!(
+            ?key,
+            ?refusal,
+            status = answer.status(),
+            "handshake refused"
+        );
+        count(refusal, shared);
+        self.write_answer(key, &answer, include_body, shared);
+    }
+
+    pub(super) fn write_answer(
+        &mut self,
+        key: Key,
+        answer: &HttpResponse,
+        include_body: bool,
+        shared: &mut Shared,
+    ) {
+        let Some(handshake) = self.handshakes.get_mut(key) else {
+            return;
+        };
+        self.answer.clear();
+        answer.encode(&mut self.answer, include_body);
+        if let Phase::Head { buffer, len } = &mut handshake.phase {
+            shared.pools.give_back(std::mem::take(buffer));
+            *len = 0;
+        }
+        match write_some(&mut handshake.stream, &self.answer) {
+            Ok(written) if written == self.answer.len() => self.start_draining(key, shared),
+            Ok(written) => {
+                let rest = self.answer[written..].to_vec();
+                handshake.phase = Phase::Answer {
+                    rest,
+                    then: Then::Close,
+                };
+            }
+            Err(_) => {
+                self.remove(key, shared);
+            }
+        }
+    }
+
+    /// The kernel takes bytes again: the rest of the answer goes out.
+    pub(super) fn write_rest<H: Handler<M, Session = S>, M>(
+        &mut self,
+        key: Key,
+        driver: &mut Driver<'_, H, M>,
+    ) {
+        let Some(handshake) = self.handshakes.get_mut(key) else {
+            return;
+        };
+        let Phase::Answer { rest, .. } = &mut handshake.phase else {
+            return;
+        };
+        match write_some(&mut handshake.stream, rest) {
+            Ok(written) if written < rest.len() => {
+                rest.drain(..written);
+            }
+            Ok(_) => self.answered(key, driver),
+            Err(error) => self.abandon(key, HandshakeFailure::Io(error.kind()), driver),
+        }
+    }
+
+    fn answered<H: Handler<M, Session = S>, M>(&mut self, key: Key, driver: &mut Driver<'_, H, M>) {
+        let Some(handshake) = self.handshakes.get_mut(key) else {
+            return;
+        };
+        match std::mem::replace(&mut handshake.phase, Phase::Drain) {
+            Phase::Answer {
+                then: Then::Open(session, leftover),
+                ..
+            } => {
+                driver.core.shared.reserved -= 1;
+                driver.scratch[..leftover.len()].copy_from_slice(&leftover);
+                self.open(key, session, 0..leftover.len(), driver);
+            }
+            _ => self.start_draining(key, &mut driver.core.shared),
+        }
+    }
+
+    /// A refusal is written: our side is shut down, and the client has `close_timeout` to end its own.
+    fn start_draining(&mut self, key: Key, shared: &mut Shared) {
+        let Some(handshake) = self.handshakes.get_mut(key) else {
+            return;
+        };
+        handshake.phase = Phase::Drain;
+        if handshake.stream.shutdown_write().is_err() {
+            self.remove(key, shared);
+            return;
+        }
+        let deadline = shared.now + shared.settings.config.close_timeout;
+        if let Some(timer) = handshake.timer {
+            shared.timers.reschedule(timer, deadline);
+        }
+    }
+
+    /// Reads and throws away. An amount that is not worth serving ends it too: the rest would be a flood.
+    pub(super) fn drain<H: Handler<M, Session = S>, M>(
+        &mut self,
+        key: Key,
+        driver: &mut Driver<'_, H, M>,
+    ) {
+        let Some(handshake) = self.handshakes.get_mut(key) else {
+            return;
+        };
+        for _ in 0..MAX_DRAIN_READS {
+            match handshake.stream.read(driver.scratch) {
+                Ok(count) if count > 0 => {}
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                _ => break,
+            }
+        }
+        self.remove(key, &mut driver.core.shared);
+    }
+
+    /// The time of a handshake is over.
+    pub(crate) fn handle_deadline<H: Handler<M, Session = S>, M>(
+        &mut self,
+        key: Key,
+        driver: &mut Driver<'_, H, M>,
+    ) {
+        let shared = &mut driver.core.shared;
+        let Some(handshake) = self.handshakes.get_mut(key) else {
+            return;
+        };
+        // The timer is gone with its firing; a refusal gets a new one, for draining.
+        handshake.timer = None;
+        match handshake.phase {
+            Phase::Head { len: 0, .. } => {
+                count(Refusal::Timeout, shared);
+                self.remove(key, shared);
+            }
+            Phase::Head { .. } => {
+                let until = shared.now + shared.settings.config.close_timeout;
+                handshake.timer = Some(shared.timers.insert(until, Timer::Handshake(key)));
+                self.refuse(
+                    key,
+                    HttpResponse::request_timeout(),
+                    true,
+                    Refusal::Timeout,
+                    shared,
+                );
+            }
+            Phase::Answer { .. } => self.abandon(key, HandshakeFailure::Timeout, driver),
+            Phase::Drain => {
+                self.remove(key, shared);
+            }
+        }
+    }
+
+    /// The loop shuts down: a handshake that has not been answered is refused, one that is being accepted is given up.
+    pub(super) fn abort_handshakes<H: Handler<M, Session = S>, M>(
+        &mut self,
+        driver: &mut Driver<'_, H, M>,
+    ) {
+        for index in 0..self.handshakes.index_bound() {
+            let Some(key) = self.handshakes.key_at(index) else {
+                continue;
+            };
+            let Some(handshake) = self.handshakes.get(key) else {
+                continue;
+            };
+            match handshake.phase {
+                Phase::Head { .. } => {
+                    let shared = &mut driver.core.shared;
+                    let answer = HttpResponse::unavailable(shared.settings.config.retry_after);
+                    self.refuse(key, answer, true, Refusal::Shutdown, shared);
+                }
+                Phase::Answer {
+                    then: Then::Open(..),
+                    ..
+                } => {
+                    self.abandon(key, HandshakeFailure::Shutdown, driver);
+                }
+                Phase::Answer {
+                    then: Then::Close, ..
+                }
+                | Phase::Drain => {}
+            }
+        }
+    }
+
+    /// Ends all handshakes by force; returns how many there were.
+    pub(super) fn drop_handshakes<H: Handler<M, Session = S>, M>(
+        &mut self,
+        driver: &mut Driver<'_, H, M>,
+    ) -> usize {
+        let dropped = self.handshakes.len();
+        for index in 0..self.handshakes.index_bound() {
+            if let Some(key) = self.handshakes.key_at(index) {
+                self.abandon(key, HandshakeFailure::Shutdown, driver);
+            }
+        }
+        dropped
+    }
+
+    /// The client went away before it had an answer.
+    pub(super) fn lose(&mut self, key: Key, error: io::ErrorKind, shared: &mut Shared) {
+        trace!(?key, ?error, "handshake lost");
+        let _ = error;
+        count(Refusal::Lost, shared);
+        self.remove(key, shared);
+    }
+
+    /// Ends a handshake whose answer cannot be written any more; a session comes back.
+    fn abandon<H: Handler<M, Session = S>, M>(
+        &mut self,
+        key: Key,
+        failure: HandshakeFailure,
+        driver: &mut Driver<'_, H, M>,
+    ) {
+        let Some(handshake) = self.remove(key, &mut driver.core.shared) else {
+            return;
+        };
+        if let Phase::Answer {
+            then: Then::Open(session, _),
+            ..
+        } = handshake.phase
+        {
+            driver.core.shared.reserved -= 1;
+            count(
+                match failure {
+                    HandshakeFailure::Io(_) => Refusal::Lost,
+                    HandshakeFailure::Timeout => Refusal::Timeout,
+                    HandshakeFailure::Shutdown => Refusal::Shutdown,
+                },
+                &mut driver.core.shared,
+            );
+            driver.handshake_failed(session, failure);
+        }
+    }
+
+    /// Takes a handshake out of its slot; its buffer and its timer go back.
+    fn remove(&mut self, key: Key, shared: &mut Shared) -> Option<Handshake<S>> {
+        let mut handshake = self.handshakes.remove(key)?;
+        if let Some(timer) = handshake.timer.take() {
+            shared.timers.remove(timer);
+        }
+        if let Phase::Head { buffer, .. } = &mut handshake.phase {
+            shared.pools.give_back(std::mem::take(buffer));
+        }
+        note(&mut shared.stats.handshakes, self.handshakes.len());
+        Some(handshake)
+    }
+}
+
+/// Scratch buffers full that a refused client may send after its request before the connection is cut.
+const MAX_DRAIN_READS: usize = 16;
+
+/// Writes as much as the kernel takes.
+fn write_some(stream: &mut impl Write, bytes: &[u8]) -> io::Result<usize> {
+    let mut written = 0;
+    while written < bytes.len() {
+        match stream.write(&bytes[written..]) {
+            Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+            Ok(count) => written += count,
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(written)
+}
+
+fn count(refusal: Refusal, shared: &mut Shared) {
+    let refused = &mut shared.stats.refused;
+    let counter = match refusal {
+        Refusal::Handshake(HandshakeError::HeadTooLarge | HandshakeError::TooManyHeaders) => {
+            &mut refused.head_too_large
+        }
+        Refusal::Handshake(HandshakeError::UnsupportedVersion) => &mut refused.version,
+        Refusal::Handshake(_) => &mut refused.malformed,
+        Refusal::Application => &mut refused.application,
+        Refusal::NoConnection => &mut refused.no_connection,
+        Refusal::NoBuffer => &mut refused.no_buffer,
+        Refusal::Shutdown => &mut refused.shutdown,
+        Refusal::Timeout => &mut refused.timeout,
+        Refusal::Lost => &mut refused.lost,
+    };
+    *counter += 1;
+}

@@ -1,0 +1,239 @@
+use std::io::{self, Read};
+
+use super::{Server, answer::Refusal};
+use crate::{
+    driver::{Driver, Handler, ListenerId, Readiness, Request, Shared},
+    memory::{Buffer, Key, TimerId},
+    protocol::handshake::{
+        HandshakeError, HeaderSlots, HttpResponse, RequestHead, Response, check_upgrade,
+        find_head_end,
+    },
+    transport::{PeerAddr, Stream},
+};
+
+/// An accepted socket that is not a connection yet.
+pub(crate) struct Handshake<S> {
+    pub(super) stream: Stream,
+    peer: PeerAddr,
+    listener: Option<ListenerId>,
+    /// `Some` from admission on.
+    pub(super) timer: Option<TimerId>,
+    pub(super) phase: Phase<S>,
+}
+
+pub(super) enum Phase<S> {
+    /// The request head is coming in. A head that comes in one piece never needs a buffer.
+    Head { buffer: Buffer, len: usize },
+    /// The answer is going out and the kernel did not take all of it; `rest` is what it has not.
+    Answer { rest: Vec<u8>, then: Then<S> },
+    /// A refusal is written and our side is shut down. Input is thrown away until the client ends its side, so that a
+    /// reset does not overtake the answer.
+    Drain,
+}
+
+/// What follows when the answer is written.
+pub(super) enum Then<S> {
+    /// The connection opens, with the session and what came behind the request.
+    Open(S, Vec<u8>),
+    /// It was a refusal, or the answer to a plain request.
+    Close,
+}
+
+impl<S> Handshake<S> {
+    pub(super) fn new(stream: Stream, peer: PeerAddr, listener: Option<ListenerId>) -> Self {
+        let phase = Phase::Head {
+            buffer: Buffer::default(),
+            len: 0,
+        };
+        Self {
+            stream,
+            peer,
+            listener,
+            timer: None,
+            phase,
+        }
+    }
+}
+
+impl<S> Server<S> {
+    /// What the kernel says of a socket in its handshake. A stale key is nobody's.
+    pub(crate) fn handle_handshake<H: Handler<M, Session = S>, M>(
+        &mut self,
+        key: Key,
+        readiness: Readiness,
+        driver: &mut Driver<'_, H, M>,
+    ) {
+        let Some(handshake) = self.handshakes.get_mut(key) else {
+            return;
+        };
+        match &handshake.phase {
+            Phase::Head { .. } if readiness.readable || readiness.hung_up => {
+                self.read_head(key, driver)
+            }
+            Phase::Answer { .. } if readiness.writable => self.write_rest(key, driver),
+            Phase::Drain if readiness.readable || readiness.hung_up => self.drain(key, driver),
+            _ => {}
+        }
+    }
+
+    /// Reads until the head is complete or the socket is drained. The first read goes into the scratch buffer; what is not
+    /// a whole head moves into a leased buffer, which later reads go to directly, so that the cost is linear in the bytes
+    /// however they are cut.
+    fn read_head<H: Handler<M, Session = S>, M>(
+        &mut self,
+        key: Key,
+        driver: &mut Driver<'_, H, M>,
+    ) {
+        // Once more after a short read: an end of the stream that came with these bytes is not announced again.
+        loop {
+            let Some(handshake) = self.handshakes.get_mut(key) else {
+                return;
+            };
+            let Phase::Head { buffer, len } = &mut handshake.phase else {
+                return;
+            };
+            let scanned = *len;
+            let room = if scanned == 0 {
+                &mut *driver.scratch
+            } else {
+                &mut buffer[scanned..]
+            };
+            match handshake.stream.read(room) {
+                Ok(0) => {
+                    return self.lose(key, io::ErrorKind::UnexpectedEof, &mut driver.core.shared);
+                }
+                Ok(count) => {
+                    self.head_arrived(key, scanned, scanned + count, driver);
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return self.lose(key, error.kind(), &mut driver.core.shared),
+            }
+        }
+    }
+
+    /// Bytes that came with an adopted socket.
+    pub(super) fn take_head_bytes<H: Handler<M, Session = S>, M>(
+        &mut self,
+        key: Key,
+        bytes: &[u8],
+        driver: &mut Driver<'_, H, M>,
+    ) {
+        if !bytes.is_empty() {
+            driver.scratch[..bytes.len()].copy_from_slice(bytes);
+            self.head_arrived(key, 0, bytes.len(), driver);
+        }
+    }
+
+    /// `end` bytes are there, of which `scanned` were known: in the scratch buffer if none were, in the handshake's own
+    /// buffer otherwise.
+    fn head_arrived<H: Handler<M, Session = S>, M>(
+        &mut self,
+        key: Key,
+        scanned: usize,
+        end: usize,
+        driver: &mut Driver<'_, H, M>,
+    ) {
+        let Some(handshake) = self.handshakes.get_mut(key) else {
+            return;
+        };
+        let Phase::Head { buffer, len } = &mut handshake.phase else {
+            return;
+        };
+        *len = end;
+        let shared = &mut driver.core.shared;
+        let bytes = if scanned == 0 {
+            &driver.scratch[..end]
+        } else {
+            &buffer[..end]
+        };
+        let max_head_size = shared.settings.config.max_head_size;
+        match find_head_end(bytes, scanned) {
+            Some(head_end) if head_end <= max_head_size => {
+                if scanned > 0 {
+                    driver.scratch[..end].copy_from_slice(&buffer[..end]);
+                }
+                shared.pools.give_back(std::mem::take(buffer));
+                self.decide(key, head_end, end, driver);
+            }
+            None if end < max_head_size => {
+                if keep_head(buffer, end, driver.scratch, shared).is_none() {
+                    let answer = HttpResponse::unavailable(shared.settings.config.retry_after);
+                    self.refuse(key, answer, true, Refusal::NoBuffer, shared);
+                }
+            }
+            _ => {
+                let error = HandshakeError::HeadTooLarge;
+                self.refuse(key, error.into(), true, Refusal::Handshake(error), shared);
+            }
+        }
+    }
+
+    /// The head is in the first `head_end` of `end` bytes in the scratch buffer: answers it.
+    fn decide<H: Handler<M, Session = S>, M>(
+        &mut self,
+        key: Key,
+        head_end: usize,
+        end: usize,
+        driver: &mut Driver<'_, H, M>,
+    ) {
+        let Some(handshake) = self.handshakes.get(key) else {
+            return;
+        };
+        let config = &driver.core.shared.settings.config;
+        let retry_after = config.retry_after;
+        let mut slots = HeaderSlots::new(config.max_header_fields);
+        let head = match RequestHead::parse(&driver.scratch[..head_end], &mut slots) {
+            Ok(head) => head,
+            Err(error) => {
+                let shared = &mut driver.core.shared;
+                return self.refuse(key, error.into(), true, Refusal::Handshake(error), shared);
+            }
+        };
+        let include_body = head.method() != "HEAD";
+        let request = Request::new(head, &handshake.peer, handshake.listener);
+        let (answer, refusal) = match check_upgrade(&head) {
+            Err(error) => (error.into(), Some(Refusal::Handshake(error))),
+            Ok(None) => (Driver::ask_request(driver.app, &request), None),
+            Ok(Some(_)) if !driver.core.has_room() => (
+                HttpResponse::unavailable(retry_after),
+                Some(Refusal::NoConnection),
+            ),
+            Ok(Some(upgrade)) => {
+                let mut response = Response::new(&head);
+                match Driver::ask_upgrade(driver.app, &request, &mut response) {
+                    Ok(session) => {
+                        self.answer.clear();
+                        response.encode(&upgrade.accept(), &mut self.answer);
+                        return self.accept_upgrade(key, session, head_end..end, driver);
+                    }
+                    Err(answer) => (answer, Some(Refusal::Application)),
+                }
+            }
+        };
+        let shared = &mut driver.core.shared;
+        match refusal {
+            Some(refusal) => self.refuse(key, answer, include_body, refusal, shared),
+            None => {
+                shared.stats.requests += 1;
+                self.write_answer(key, &answer, include_body, shared);
+            }
+        }
+    }
+}
+
+/// Makes sure that the first `end` bytes of a head lie in `buffer`, with room behind them. `None` when no buffer is free.
+fn keep_head(buffer: &mut Buffer, end: usize, scratch: &[u8], shared: &mut Shared) -> Option<()> {
+    if end < buffer.len() {
+        return Some(());
+    }
+    let mut larger = shared.pools.buffers.lease(end + 1)?;
+    let source = if buffer.is_empty() {
+        &scratch[..end]
+    } else {
+        &buffer[..end]
+    };
+    larger[..end].copy_from_slice(source);
+    shared.pools.give_back(std::mem::replace(buffer, larger));
+    Some(())
+}
