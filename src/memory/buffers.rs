@@ -420,7 +420,11 @@ mod tests {
         let second = pool.lease(16_000).unwrap();
         let third = pool.lease(16_000).unwrap();
         let fourth = pool.lease(16_000).unwrap();
-        assert_eq!(pool.memory().current, 99_014, "what was free made room, the largest first");
+        assert_eq!(
+            pool.memory().current,
+            99_014,
+            "what was free made room, the largest first"
+        );
         pool.give_back(third);
         pool.give_back(fourth);
         pool.give_back(first);

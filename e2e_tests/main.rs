@@ -1,0 +1,13 @@
+//! End to end over real sockets: a server of the library's in a thread, and a raw client that can say what no good client
+//! would.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::cast_possible_truncation,
+    unreachable_pub
+)]
+
+mod support;
+
+mod echo;

@@ -1,0 +1,228 @@
+use std::sync::mpsc::Sender;
+
+use wsloop::{
+    Close, CloseCode, Conn, ConnId, Connections, Handler, HandshakeFailure, HttpResponse, Message,
+    MessageKind, Outcome, Request, Response, Sent, SourceId, TimerId,
+};
+
+/// What the tests keep per connection: the number of messages that it has received.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Session {
+    pub messages: u64,
+}
+
+/// Everything that a handler is told, as it happens.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Event {
+    Upgrade {
+        path: String,
+    },
+    HandshakeFailed(HandshakeFailure),
+    Open(ConnId),
+    BytesRead(ConnId, usize),
+    Message(ConnId, MessageKind, Vec<u8>),
+    WriteComplete(ConnId, Vec<u8>, Outcome),
+    Drain(ConnId),
+    Ping(ConnId, Vec<u8>),
+    Pong(ConnId, Vec<u8>),
+    Close(ConnId, Close),
+    Timer(u64),
+    Source,
+    /// For hooks of the tests.
+    Note(String),
+}
+
+type Hook<T> = Box<dyn FnMut(T) + Send>;
+type ConnHook = Box<dyn FnMut(&mut Conn<'_, Session>) + Send>;
+type MessageHook = Box<dyn FnMut(&mut Conn<'_, Session>, Message<'_>) + Send>;
+type UpgradeHook =
+    Box<dyn FnMut(&Request<'_>, &mut Response<'_>) -> Result<(), HttpResponse> + Send>;
+type RequestHook = Box<dyn FnMut(&Request<'_>) -> HttpResponse + Send>;
+type SentHook = Box<dyn FnMut(&mut Conn<'_, Session>, Sent) + Send>;
+type PingHook = Box<dyn FnMut(&mut Conn<'_, Session>, &[u8]) + Send>;
+type BytesHook = Box<dyn FnMut(&mut Conn<'_, Session>, usize) + Send>;
+type TimerHook = Box<dyn FnMut(&mut Connections<'_, Session>, TimerId, u64) + Send>;
+type SourceHook =
+    Box<dyn FnMut(&mut Connections<'_, Session>, SourceId, &mio::event::Event) + Send>;
+
+/// Work that a test posts to the loop's thread.
+pub type Job = Box<dyn FnOnce(&mut App, &mut Connections<'_, Session>) + Send>;
+
+/// A handler that reports everything and does what its hooks say. Without hooks it echoes.
+pub struct App {
+    events: Sender<Event>,
+    pub on_upgrade: Option<UpgradeHook>,
+    pub on_request: Option<RequestHook>,
+    pub on_open: Option<ConnHook>,
+    pub on_message: Option<MessageHook>,
+    pub on_write_complete: Option<SentHook>,
+    pub on_drain: Option<ConnHook>,
+    pub on_ping: Option<PingHook>,
+    pub on_bytes_read: Option<BytesHook>,
+    pub on_close: Option<Hook<(ConnId, Close)>>,
+    pub on_timer: Option<TimerHook>,
+    pub on_source: Option<SourceHook>,
+}
+
+impl App {
+    pub fn new(events: Sender<Event>) -> Self {
+        Self {
+            events,
+            on_upgrade: None,
+            on_request: None,
+            on_open: None,
+            on_message: None,
+            on_write_complete: None,
+            on_drain: None,
+            on_ping: None,
+            on_bytes_read: None,
+            on_close: None,
+            on_timer: None,
+            on_source: None,
+        }
+    }
+
+    /// Tells the test. A test that has ended does not listen any more.
+    pub fn report(&self, event: Event) {
+        let _ = self.events.send(event);
+    }
+
+    /// For hooks: a way to tell the test.
+    pub fn reporter(&self) -> Sender<Event> {
+        self.events.clone()
+    }
+}
+
+/// Makes the bytes of a completed payload visible to the test.
+fn bytes_of(sent: &Sent) -> Vec<u8> {
+    sent.payload
+        .as_slice()
+        .map(<[u8]>::to_vec)
+        .unwrap_or_else(|| vec![0; sent.payload.len()])
+}
+
+impl Handler<Job> for App {
+    type Session = Session;
+
+    fn on_upgrade(
+        &mut self,
+        request: &Request<'_>,
+        response: &mut Response<'_>,
+    ) -> Result<Session, HttpResponse> {
+        self.report(Event::Upgrade {
+            path: request.path().to_owned(),
+        });
+        if let Some(hook) = &mut self.on_upgrade {
+            hook(request, response)?;
+        }
+        Ok(Session::default())
+    }
+
+    fn on_request(&mut self, request: &Request<'_>) -> HttpResponse {
+        match &mut self.on_request {
+            Some(hook) => hook(request),
+            None => HttpResponse::upgrade_required(),
+        }
+    }
+
+    fn on_handshake_failed(&mut self, _: Session, failure: HandshakeFailure) {
+        self.report(Event::HandshakeFailed(failure));
+    }
+
+    fn on_open(&mut self, conn: &mut Conn<'_, Session>) {
+        self.report(Event::Open(conn.id()));
+        if let Some(hook) = &mut self.on_open {
+            hook(conn);
+        }
+    }
+
+    fn on_bytes_read(&mut self, conn: &mut Conn<'_, Session>, count: usize) {
+        self.report(Event::BytesRead(conn.id(), count));
+        if let Some(hook) = &mut self.on_bytes_read {
+            hook(conn, count);
+        }
+    }
+
+    fn on_message(&mut self, conn: &mut Conn<'_, Session>, message: Message<'_>) {
+        conn.session_mut().messages += 1;
+        self.report(Event::Message(
+            conn.id(),
+            message.kind(),
+            message.as_bytes().to_vec(),
+        ));
+        match &mut self.on_message {
+            Some(hook) => hook(conn, message),
+            None => {
+                if let Err(error) = conn.send_copy(message.kind(), message.as_bytes()) {
+                    let _ = conn.close(CloseCode::INTERNAL_ERROR, &error.to_string());
+                }
+            }
+        }
+    }
+
+    fn on_write_complete(&mut self, conn: &mut Conn<'_, Session>, sent: Sent) {
+        self.report(Event::WriteComplete(
+            conn.id(),
+            bytes_of(&sent),
+            sent.outcome,
+        ));
+        if let Some(hook) = &mut self.on_write_complete {
+            hook(conn, sent);
+        }
+    }
+
+    fn on_drain(&mut self, conn: &mut Conn<'_, Session>) {
+        self.report(Event::Drain(conn.id()));
+        if let Some(hook) = &mut self.on_drain {
+            hook(conn);
+        }
+    }
+
+    fn on_ping(&mut self, conn: &mut Conn<'_, Session>, payload: &[u8]) {
+        self.report(Event::Ping(conn.id(), payload.to_vec()));
+        match &mut self.on_ping {
+            Some(hook) => hook(conn, payload),
+            None => conn.auto_pong(payload),
+        }
+    }
+
+    fn on_pong(&mut self, conn: &mut Conn<'_, Session>, payload: &[u8]) {
+        self.report(Event::Pong(conn.id(), payload.to_vec()));
+    }
+
+    fn on_close(
+        &mut self,
+        _: &mut Connections<'_, Session>,
+        id: ConnId,
+        _: Session,
+        close: &Close,
+    ) {
+        self.report(Event::Close(id, close.clone()));
+        if let Some(hook) = &mut self.on_close {
+            hook((id, close.clone()));
+        }
+    }
+
+    fn on_timer(&mut self, connections: &mut Connections<'_, Session>, timer: TimerId, data: u64) {
+        self.report(Event::Timer(data));
+        if let Some(hook) = &mut self.on_timer {
+            hook(connections, timer, data);
+        }
+    }
+
+    fn on_source(
+        &mut self,
+        connections: &mut Connections<'_, Session>,
+        source: SourceId,
+        event: &mio::event::Event,
+    ) {
+        self.report(Event::Source);
+        if let Some(hook) = &mut self.on_source {
+            hook(connections, source, event);
+        }
+    }
+
+    fn on_wake(&mut self, connections: &mut Connections<'_, Session>, job: Job) {
+        job(self, connections);
+    }
+}

@@ -1,0 +1,23 @@
+//! What all families share.
+
+mod app;
+mod client;
+mod server;
+mod wire;
+
+pub use app::{App, Event, Session};
+pub use client::{Client, HttpAnswer};
+pub use server::{Server, Stopped};
+pub use wire::{Frame, close_payload, frame, masked_frame, upgrade_request};
+
+use std::time::Duration;
+
+/// How long a test waits for anything. Long enough for a busy machine; no test gets near it unless it fails.
+pub const DEADLINE: Duration = Duration::from_secs(20);
+
+/// `len` bytes that differ from their neighbours and from other seeds.
+pub fn pattern(len: usize, seed: u32) -> Vec<u8> {
+    (0..len as u32)
+        .map(|at| (at.wrapping_mul(2_654_435_761).wrapping_add(seed) >> 13) as u8)
+        .collect()
+}

@@ -1,0 +1,200 @@
+use std::{
+    net::SocketAddr,
+    sync::mpsc::{Receiver, channel},
+    thread::JoinHandle,
+    time::{Duration, Instant},
+};
+
+use wsloop::{Close, Config, ConnId, Connections, EventLoop, ListenAddr, Remote, Shutdown, Stats};
+
+use super::{App, Client, DEADLINE, Event, Session, app::Job};
+
+/// A server in a thread of its own. Dropping it shuts it down and fails the test if anything is left behind.
+pub struct Server {
+    pub addr: SocketAddr,
+    events: Receiver<Event>,
+    remote: Remote<Job>,
+    thread: Option<JoinHandle<Stopped>>,
+}
+
+/// What was left when the loop had stopped.
+#[derive(Debug)]
+pub struct Stopped {
+    pub shutdown: Shutdown,
+    pub stats: Stats,
+}
+
+impl Server {
+    /// An echo server with the default configuration.
+    pub fn echo() -> Self {
+        Self::start(Config::default(), |_| {})
+    }
+
+    /// A server on a port of its own; `setup` puts the hooks in.
+    pub fn start(config: Config, setup: impl FnOnce(&mut App) + Send + 'static) -> Self {
+        let (report, events) = channel();
+        let (send_start, start) = channel();
+        let thread = std::thread::spawn(move || {
+            let mut app = App::new(report);
+            setup(&mut app);
+            let mut event_loop = EventLoop::new(config).unwrap();
+            let listener = event_loop
+                .listen(SocketAddr::from(([127, 0, 0, 1], 0)))
+                .unwrap();
+            let ListenAddr::Tcp(addr) = event_loop.local_addr(listener).unwrap() else {
+                panic!()
+            };
+            send_start.send((addr, event_loop.remote())).unwrap();
+            let shutdown = event_loop.run(&mut app).unwrap();
+            drop(app);
+            Stopped {
+                shutdown,
+                stats: event_loop.stats(),
+            }
+        });
+        let (addr, remote) = start.recv_timeout(DEADLINE).unwrap();
+        Self {
+            addr,
+            events,
+            remote,
+            thread: Some(thread),
+        }
+    }
+
+    /// A client whose handshake is done.
+    pub fn connect(&self) -> Client {
+        Client::connect(self.addr)
+    }
+
+    /// Runs `job` in the loop's thread and returns what it returns.
+    pub fn with<T: Send + 'static>(
+        &self,
+        job: impl FnOnce(&mut App, &mut Connections<'_, Session>) -> T + Send + 'static,
+    ) -> T {
+        let (send, receive) = channel();
+        let job: Job = Box::new(move |app, connections| {
+            let _ = send.send(job(app, connections));
+        });
+        self.remote.post(job).unwrap();
+        receive.recv_timeout(DEADLINE).expect("the loop answers")
+    }
+
+    /// A way to post jobs of the test's own.
+    pub fn remote(&self) -> Remote<Job> {
+        self.remote.clone()
+    }
+
+    pub fn stats(&self) -> Stats {
+        self.with(|_, connections| connections.stats())
+    }
+
+    /// The next event for which `wanted` says yes; earlier ones are dropped.
+    pub fn expect<T>(&self, what: &str, mut wanted: impl FnMut(&Event) -> Option<T>) -> T {
+        let end = Instant::now() + DEADLINE;
+        loop {
+            let left = end.saturating_duration_since(Instant::now());
+            match self.events.recv_timeout(left) {
+                Ok(event) => {
+                    if let Some(found) = wanted(&event) {
+                        return found;
+                    }
+                }
+                Err(_) => panic!("no {what} within {DEADLINE:?}"),
+            }
+        }
+    }
+
+    /// Everything that was reported up to now.
+    pub fn events(&self) -> Vec<Event> {
+        // A job goes through the loop, so everything before it has been reported.
+        self.with(|_, _| ());
+        self.events.try_iter().collect()
+    }
+
+    pub fn expect_open(&self) -> ConnId {
+        self.expect("on_open", |event| match event {
+            Event::Open(id) => Some(*id),
+            _ => None,
+        })
+    }
+
+    pub fn expect_close(&self) -> Close {
+        self.expect("on_close", |event| match event {
+            Event::Close(_, close) => Some(close.clone()),
+            _ => None,
+        })
+    }
+
+    pub fn expect_message(&self) -> Vec<u8> {
+        self.expect("on_message", |event| match event {
+            Event::Message(_, _, payload) => Some(payload.clone()),
+            _ => None,
+        })
+    }
+
+    pub fn expect_note(&self, note: &str) {
+        self.expect(note, |event| {
+            matches!(event, Event::Note(text) if text == note).then_some(())
+        });
+    }
+
+    /// Waits until `reached` holds of the statistics, asking the loop again and again.
+    pub fn wait_for(&self, what: &str, mut reached: impl FnMut(&Stats) -> bool) -> Stats {
+        let end = Instant::now() + DEADLINE;
+        loop {
+            let stats = self.stats();
+            if reached(&stats) {
+                return stats;
+            }
+            assert!(Instant::now() < end, "not reached: {what}; {stats:#?}");
+            std::thread::yield_now();
+        }
+    }
+
+    /// Asks for a shutdown and waits for its end.
+    pub fn stop(mut self, deadline: Duration) -> Stopped {
+        let stopped = self
+            .join(deadline)
+            .expect("the loop's thread did not panic");
+        assert_nothing_left(&stopped.stats);
+        stopped
+    }
+
+    fn join(&mut self, deadline: Duration) -> std::thread::Result<Stopped> {
+        let job: Job = Box::new(move |_, connections| connections.shutdown(deadline));
+        // A loop that has stopped by itself does not take it, and need not.
+        let _ = self.remote.post(job);
+        self.thread.take().expect("stopped once").join()
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        if self.thread.is_some() {
+            let stopped = self.join(Duration::ZERO);
+            if !std::thread::panicking() {
+                assert_nothing_left(&stopped.expect("the loop's thread did not panic").stats);
+            }
+        }
+    }
+}
+
+/// Whatever a test did: in the end every slot and every buffer is back.
+fn assert_nothing_left(stats: &Stats) {
+    assert_eq!(
+        stats.connections.current, 0,
+        "connections are left: {stats:#?}"
+    );
+    assert_eq!(
+        stats.handshakes.current, 0,
+        "handshakes are left: {stats:#?}"
+    );
+    assert_eq!(
+        stats.read_buffers.current, 0,
+        "read buffers are left: {stats:#?}"
+    );
+    assert_eq!(
+        stats.large_buffers.current, 0,
+        "large buffers are left: {stats:#?}"
+    );
+}
