@@ -1,4 +1,53 @@
-//! wsloop.
+//! A WebSocket server in one thread: one poll loop, pooled connections, bounded memory, sends without a copy.
+//!
+//! The application is one value that implements [`Handler`] and is lent to an [`EventLoop`]. Every connection is addressed by
+//! a [`ConnId`], never by a pointer; a stale id is `None` and never somebody else's connection. Payloads are moved into a send
+//! and come back in [`Handler::on_write_complete`]. All sizes and limits are in [`Config`].
+//!
+//! ```no_run
+//! use std::net::SocketAddr;
+//! use wsloop::{Config, Conn, EventLoop, Handler, HttpResponse, Message, Request, Response};
+//!
+//! struct Echo;
+//!
+//! impl Handler for Echo {
+//!     type Session = ();
+//!
+//!     fn on_upgrade(&mut self, _: &Request<'_>, _: &mut Response<'_>) -> Result<(), HttpResponse> {
+//!         Ok(())
+//!     }
+//!
+//!     fn on_message(&mut self, conn: &mut Conn<'_, ()>, message: Message<'_>) {
+//!         let _ = conn.send_copy(message.kind(), message.as_bytes());
+//!     }
+//! }
+//!
+//! fn main() -> Result<(), Box<dyn std::error::Error>> {
+//!     let mut event_loop = EventLoop::new(Config::default())?;
+//!     event_loop.listen(SocketAddr::from(([127, 0, 0, 1], 9001)))?;
+//!     event_loop.run(&mut Echo)?;
+//!     Ok(())
+//! }
+//! ```
+//!
+//! # The house
+//!
+//! A file imports from its own folder and from folders further down in this table, and from nowhere else.
+//!
+//! | floor | folder | knows | holds |
+//! | --- | --- | --- | --- |
+//! | 5 | `event_loop` | the poll, the time | poll loop, mailbox of other threads |
+//! | 4 | `server` | sockets to accept | listeners and admission, the opening handshake, shutdown |
+//! | 3 | `driver` | the application | the only code that calls it: read, dispatch, flush, settle |
+//! | 2 | `transport` | sockets | streams, listeners, socket options, tokens |
+//! | 1 | `connection` | bytes, the time as an argument | state machine, inbox, outbox, deadlines |
+//! | 1 | `memory` | nothing | buffer pool, slots, control ring, timers |
+//! | 1 | `config` | numbers | settings and their checks |
+//! | 0 | `protocol` | slices | frames, masking, UTF-8, close codes, the opening handshake as text |
+//!
+//! Bytes come in through `driver::receive`, which reads into one scratch buffer and asks the connection's `Inbox` what they
+//! say. Sends and closes only stage: they check, queue and mark the connection. One place flushes (`driver::flush`), and one
+//! place draws the consequences for the application (`driver::settle`). Nothing is called back from inside a send.
 #![cfg_attr(
     test,
     allow(clippy::unwrap_used, clippy::panic, clippy::cast_possible_truncation)
@@ -14,6 +63,9 @@ mod event_loop;
 mod memory;
 mod server;
 mod transport;
+
+#[cfg(test)]
+mod house;
 
 pub mod protocol;
 

@@ -71,58 +71,37 @@ impl Link {
         self.close(code, reason, CloseCause::Application, pools)
     }
 
-    /// The peer's close frame came, with a valid payload. It is answered with the same code (RFC 6455 §5.5.1); what waits
-    /// behind a frame in flight is dropped, for the peer will not look at it. False when it changed nothing.
-    pub(crate) fn close_remote(
-        &mut self,
-        payload: ClosePayload<'_>,
-        pools: &mut Pools,
-        discarded: impl FnMut(Sent),
-    ) -> bool {
+    /// The peer's close frame came, with a valid payload. It is answered with the same payload (RFC 6455 §5.5.1), behind
+    /// what is staged. False when it changed nothing.
+    pub(crate) fn close_remote(&mut self, payload: ClosePayload<'_>, pools: &mut Pools) -> bool {
         let we_began = self.state == State::Closing;
         if !self.state.close_remote() {
             return false;
         }
         self.heard_close = true;
-        if we_began {
-            return true;
+        if !we_began {
+            self.note_close(Initiator::Remote, payload, CloseCause::Peer);
+            self.outbox.close(&payload, pools);
         }
-        self.note_close(Initiator::Remote, payload, CloseCause::Peer);
-        self.outbox.discard_waiting(pools, discarded);
-        self.outbox.close(
-            &ClosePayload {
-                reason: "",
-                ..payload
-            },
-            pools,
-        );
         true
     }
 
-    /// Gives up on the peer (RFC 6455 §7.1.7): a close frame goes out, input means nothing any more, and what waits is
-    /// dropped. False when it was given up before.
-    pub(crate) fn fail(
-        &mut self,
-        code: CloseCode,
-        cause: CloseCause,
-        pools: &mut Pools,
-        discarded: impl FnMut(Sent),
-    ) -> bool {
+    /// Gives up on the peer (RFC 6455 §7.1.7): input means nothing any more, and a close frame goes out behind what is
+    /// staged. False when it was given up before.
+    pub(crate) fn fail(&mut self, code: CloseCode, cause: CloseCause, pools: &mut Pools) -> bool {
         let we_began = self.state == State::Closing;
         if !self.state.fail() {
             return false;
         }
         self.inbox.clear(pools);
-        let payload = ClosePayload {
-            code: Some(code),
-            reason: "",
-        };
-        if we_began {
-            return true;
+        if !we_began {
+            let payload = ClosePayload {
+                code: Some(code),
+                reason: "",
+            };
+            self.note_close(Initiator::Local, payload, cause);
+            self.outbox.close(&payload, pools);
         }
-        self.note_close(Initiator::Local, payload, cause);
-        self.outbox.discard_waiting(pools, discarded);
-        self.outbox.close(&payload, pools);
         true
     }
 

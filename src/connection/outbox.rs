@@ -149,8 +149,22 @@ impl Outbox {
         self.queue(pools).push_control(opcode, payload)
     }
 
-    /// Answers a ping; the newest one wins (RFC 6455 §5.5.3). `payload` has at most 125 bytes.
-    pub(crate) fn auto_pong(&mut self, payload: &[u8], pools: &mut Pools) {
+    /// Answers a ping. While the kernel takes nothing the newest one wins (RFC 6455 §5.5.3), so that pings without an end
+    /// cannot pile up; otherwise each is answered. `payload` has at most 125 bytes.
+    pub(crate) fn auto_pong(
+        &mut self,
+        payload: &[u8],
+        pools: &mut Pools,
+        out: &mut impl Write,
+        flushed: impl FnMut(Sent),
+    ) {
+        if self.queue(pools).has_pong() && !self.blocked {
+            self.queue(pools).weave_control(pools);
+            if self.queue(pools).has_pong() {
+                // An error is not lost: the flush that follows meets it again.
+                let _ = self.flush(out, pools, flushed);
+            }
+        }
         self.queue(pools).set_pong(payload);
     }
 

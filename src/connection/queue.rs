@@ -15,8 +15,10 @@ use crate::{
 
 /// Slices handed to the kernel in one `writev`. Linux takes 1,024; beyond a few dozen there is nothing to gain.
 const MAX_SLICES: usize = 64;
-/// Room for everything that may wait as a control frame: the ring and the automatic pong.
-const CONTROL_LEN: usize = CONTROL_RING_LEN + MAX_CONTROL_FRAME;
+/// Room for everything that may wait as a control frame, the ring and the automatic pong, and for one frame more, so that the
+/// last one is never left behind for want of a few bytes.
+const CONTROL_LEN: usize = CONTROL_RING_LEN + 2 * MAX_CONTROL_FRAME;
+const CONTROL_HEADER_LEN: usize = MAX_CONTROL_FRAME - MAX_CONTROL_PAYLOAD;
 
 /// What waits to be written, in order. Boxed and used again, so that only a connection with something to write has one.
 pub(crate) struct Queue {
@@ -188,33 +190,47 @@ impl Queue {
     }
 
     fn weave_waiting_control(&mut self, pools: &mut Pools) {
-        if self
+        if !self
             .segments
             .iter()
             .any(|segment| matches!(segment, Segment::Control { .. }))
         {
-            return;
+            let at = self.place_for_control(pools);
+            self.segments.insert(at, Segment::Control { written: 0 });
+            self.control_len = 0;
         }
-        let at = match self.in_flight() {
-            Some(front) => {
-                if let Some(tail) = front.split_behind_frame(pools) {
-                    self.segments.insert(1, tail);
-                }
-                1
-            }
-            None => 0,
-        };
-        self.control_len = 0;
-        if let Some(pong) = self.pong.take() {
+        // Frames that do not fit any more wait until those that are there are written.
+        let room = CONTROL_LEN - self.control_len;
+        if let Some(pong) = self
+            .pong
+            .take_if(|pong| CONTROL_HEADER_LEN + pong.len <= room)
+        {
             let mut frame = [0; MAX_CONTROL_FRAME];
             let len = encode_control(Opcode::Pong, &pong.payload[..pong.len], &mut frame);
             self.add_control(&frame[..len]);
         }
         let mut frame = [0; MAX_FRAME_LEN];
-        while let Some(len) = self.ring.pop(&mut frame) {
+        while CONTROL_LEN - self.control_len >= MAX_FRAME_LEN {
+            let Some(len) = self.ring.pop(&mut frame) else {
+                return;
+            };
             self.add_control(&frame[..len]);
         }
-        self.segments.insert(at, Segment::Control { written: 0 });
+    }
+
+    /// Index of the first segment that control frames may stand in front of.
+    fn place_for_control(&mut self, pools: &mut Pools) -> usize {
+        let Some(front) = self.in_flight() else {
+            return 0;
+        };
+        if let Some(tail) = front.split_behind_frame(pools) {
+            self.segments.insert(1, tail);
+        }
+        1
+    }
+
+    pub(super) fn has_pong(&self) -> bool {
+        self.pong.is_some()
     }
 
     /// The first segment, if the kernel has a part of a frame of it.

@@ -7,7 +7,7 @@ use super::{
 use crate::{
     connection::{CloseCause, Frames, InvalidCloseCode, Payload, SendError, SendErrorKind},
     memory::PoolBuf,
-    protocol::{CloseCode, MessageKind, Opcode},
+    protocol::{CloseCode, MAX_CONTROL_PAYLOAD, MessageKind, Opcode},
     transport::PeerAddr,
 };
 
@@ -140,7 +140,7 @@ impl<'a, S> Conn<'a, S> {
     }
 
     /// Answers a ping as the default [`on_ping`](super::Handler::on_ping) does: in a place of its own, where a newer answer
-    /// replaces an older one (RFC 6455 §5.5.3). More than 125 bytes are cut off.
+    /// replaces an older one while the peer does not read (RFC 6455 §5.5.3). More than 125 bytes are cut off.
     pub fn auto_pong(&mut self, payload: &[u8]) {
         self.sender().auto_pong(payload);
     }
@@ -384,14 +384,18 @@ impl Sender<'_> {
 
     /// See [`Conn::auto_pong`].
     pub fn auto_pong(&mut self, payload: &[u8]) {
-        if self.check_open().is_ok() {
-            self.wire
-                .link
-                .outbox
-                .auto_pong(payload, &mut self.shared.pools);
-            self.shared.stats.sent.pongs += 1;
-            self.mark_dirty();
+        if self.check_open().is_err() {
+            return;
         }
+        let payload = &payload[..payload.len().min(MAX_CONTROL_PAYLOAD)];
+        let id = self.id;
+        let Shared { pools, sent, .. } = &mut *self.shared;
+        let Wire { link, stream, .. } = &mut *self.wire;
+        link.outbox.auto_pong(payload, pools, stream, |payload| {
+            sent.push_back((id, payload))
+        });
+        self.shared.stats.sent.pongs += 1;
+        self.mark_dirty();
     }
 
     /// Starts the close handshake (RFC 6455 §7.1.2) behind everything that is staged; pings and pongs that wait are dropped.

@@ -360,10 +360,7 @@ impl Wire {
             Fault::Protocol(error) => (error.close_code(), CloseCause::Protocol(error)),
             Fault::OutOfBuffers => (CloseCode::TRY_AGAIN_LATER, CloseCause::OutOfBuffers),
         };
-        let sent = &mut shared.sent;
-        if self.link.fail(code, cause, &mut shared.pools, |payload| {
-            sent.push_back((id, payload))
-        }) {
+        if self.link.fail(code, cause, &mut shared.pools) {
             self.closing(id, shared);
         }
     }
@@ -375,13 +372,7 @@ impl Wire {
         payload: ClosePayload<'_>,
         shared: &mut Shared,
     ) {
-        let sent = &mut shared.sent;
-        let changed = self
-            .link
-            .close_remote(payload, &mut shared.pools, |payload| {
-                sent.push_back((id, payload))
-            });
-        if changed {
+        if self.link.close_remote(payload, &mut shared.pools) {
             self.closing(id, shared);
         }
     }

@@ -84,8 +84,8 @@ pub trait Handler<M = ()>: Sized {
     /// What waits to be written is below `low_water` again, after reading had paused by itself or a send was refused.
     fn on_drain(&mut self, conn: &mut Conn<'_, Self::Session>) {}
 
-    /// A ping, with at most 125 bytes. By default it is answered, the newest one winning (RFC 6455 §5.5.3); a method of
-    /// your own takes over that duty.
+    /// A ping, with at most 125 bytes. By default it is answered, and while the peer does not read only the newest one is
+    /// (RFC 6455 §5.5.3); a method of your own takes over that duty.
     fn on_ping(&mut self, conn: &mut Conn<'_, Self::Session>, payload: &[u8]) {
         conn.auto_pong(payload);
     }
