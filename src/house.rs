@@ -157,3 +157,31 @@ fn files_are_short_and_finished() {
         }
     }
 }
+
+/// The README's table of settings says what the documentation of `Config` says.
+#[test]
+fn the_readme_lists_every_setting_with_its_default() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let readme = fs::read_to_string(root.join("README.md")).unwrap();
+    let source = fs::read_to_string(src().join("config/mod.rs")).unwrap();
+    let (_, settings) = source.split_once("settings! {\n").unwrap();
+    let mut doc = String::new();
+    let mut count = 0;
+    for line in settings
+        .lines()
+        .map(str::trim)
+        .take_while(|line| !line.starts_with('}'))
+    {
+        if let Some(text) = line.strip_prefix("///") {
+            doc.push_str(text);
+        } else if let Some((name, _)) = line.split_once(": ").filter(|_| line.ends_with(';')) {
+            let (_, default) = doc.split_once(" Default ").expect(name);
+            let default = default.split(['.', ';']).next().unwrap();
+            let row = format!("| `{name}` | {default} | ");
+            assert!(readme.contains(&row), "no row {row:?}");
+            doc.clear();
+            count += 1;
+        }
+    }
+    assert!(count > 40, "only {count} settings were found");
+}

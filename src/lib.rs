@@ -86,3 +86,8 @@ pub use protocol::{
 };
 pub use server::Shutdown;
 pub use transport::{ListenAddr, PeerAddr, Stream, Tokens};
+
+/// Compiles and runs the code in the README.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+pub struct Readme;

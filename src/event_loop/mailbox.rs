@@ -58,6 +58,14 @@ pub enum PostErrorKind {
     Gone,
 }
 
+impl PostErrorKind {
+    /// True exactly when posting again is of no use.
+    #[must_use]
+    pub fn is_gone(self) -> bool {
+        self == Self::Gone
+    }
+}
+
 impl<M> Mailbox<M> {
     pub(crate) fn new(capacity: usize, registry: &Registry, tokens: Tokens) -> io::Result<Self> {
         let (pipe, mut bell_end) = pipe::new()?;
