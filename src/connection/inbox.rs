@@ -50,6 +50,8 @@ pub(crate) struct Unfinished {
     /// The data frame whose payload is arriving; `message` is there whenever this is.
     frame: Option<FrameRest>,
     message: Option<Assembly>,
+    /// True exactly when `message` is whole and was held back.
+    whole: bool,
 }
 
 /// Bytes that nobody has looked at yet.
@@ -93,6 +95,10 @@ impl Inbox {
         pools: &mut Pools,
     ) -> Result<Option<Event>, Fault> {
         loop {
+            if let Some(state) = self.unfinished.as_mut().filter(|state| state.whole) {
+                state.whole = false;
+                return Ok(Some(Event::Assembled));
+            }
             if let Some(frame) = self
                 .unfinished
                 .as_ref()
@@ -215,6 +221,13 @@ impl Inbox {
         ))
     }
 
+    /// Holds back the message that [`Inbox::direct_arrived`] has completed: it is the next event.
+    pub(crate) fn hold_message(&mut self) {
+        if let Some(state) = &mut self.unfinished {
+            state.whole = state.message.is_some();
+        }
+    }
+
     /// Unmasks and checks `count` bytes that stand behind the message so far.
     fn payload_arrived(&mut self, count: usize, rules: &Rules) -> Result<Progress, Fault> {
         let Some(Unfinished {
@@ -318,8 +331,9 @@ impl Inbox {
         let raw = std::mem::take(&mut state.raw);
         scratch[..raw.len].copy_from_slice(&raw.buffer[..raw.len]);
         pools.give_back(raw.buffer);
+        let held = raw.held || state.whole;
         self.release_if_finished(pools);
-        (raw.len, raw.held)
+        (raw.len, held)
     }
 
     /// Room behind the kept bytes, up to the end of one fixed read buffer: for reading ahead during a pause. Empty when it
@@ -363,9 +377,11 @@ impl Inbox {
             .map_or(&[], |state| &state.raw.buffer[..state.raw.len])
     }
 
-    /// True exactly when kept bytes may hold whole frames.
+    /// True exactly when kept bytes may hold whole frames, or a whole message is held back.
     pub(crate) fn has_held(&self) -> bool {
-        self.unfinished.as_ref().is_some_and(|state| state.raw.held)
+        self.unfinished
+            .as_ref()
+            .is_some_and(|state| state.raw.held || state.whole)
     }
 
     /// Gives all memory back; what is unfinished is lost.

@@ -5,11 +5,13 @@
 //! | who may do what when, the close handshake | `state`, `link` |
 //! | frames in: fragments, partial frames, reassembly | `inbox` |
 //! | frames out: what may be sent, when it is written | `outbox` |
-//! | frames out: order, control frames between, completion | `queue`, `segment` |
+//! | frames out: order, partial writes, completion | `queue`, `segment` |
+//! | pings, pongs and the close frame, while they wait | `control` |
 //! | timeouts | `deadlines` |
 //! | what is sent | `payload`, `frames` |
 
 mod close;
+mod control;
 mod deadlines;
 mod error;
 mod frames;

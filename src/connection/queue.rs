@@ -5,22 +5,16 @@ use std::{
 
 use super::{
     Outcome, Pools, SendErrorKind, Sent,
-    frames::{MAX_CONTROL_FRAME, encode_close, encode_control},
+    control::Control,
     segment::{Copied, Frame, Segment, Walk},
 };
-use crate::{
-    memory::{CONTROL_RING_LEN, ControlRing, MAX_FRAME_LEN},
-    protocol::{ClosePayload, FIN, MAX_CONTROL_PAYLOAD, Opcode},
-};
+use crate::protocol::{ClosePayload, Opcode};
 
 /// Slices handed to the kernel in one `writev`. Linux takes 1,024; beyond a few dozen there is nothing to gain.
 const MAX_SLICES: usize = 64;
-/// Room for everything that may wait as a control frame, the ring and the automatic pong, and for one frame more, so that the
-/// last one is never left behind for want of a few bytes.
-const CONTROL_LEN: usize = CONTROL_RING_LEN + 2 * MAX_CONTROL_FRAME;
-const CONTROL_HEADER_LEN: usize = MAX_CONTROL_FRAME - MAX_CONTROL_PAYLOAD;
 
 /// What waits to be written, in order. Boxed and used again, so that only a connection with something to write has one.
+#[derive(Default)]
 pub(crate) struct Queue {
     /// None of them is wholly written.
     segments: VecDeque<Segment>,
@@ -28,41 +22,12 @@ pub(crate) struct Queue {
     backlog: usize,
     /// Messages among the segments.
     payloads: usize,
-    ring: ControlRing,
-    /// The payload of the newest ping, to be answered; `None` when all are.
-    pong: Option<Pong>,
-    /// The frames of `Segment::Control`, while there is one.
-    control: [u8; CONTROL_LEN],
-    control_len: usize,
-    /// The frame of `Segment::Close`, while there is one.
-    close: [u8; MAX_CONTROL_FRAME],
-    close_len: usize,
-}
-
-struct Pong {
-    payload: [u8; MAX_CONTROL_PAYLOAD],
-    len: usize,
-}
-
-impl Default for Queue {
-    fn default() -> Self {
-        Self {
-            segments: VecDeque::new(),
-            backlog: 0,
-            payloads: 0,
-            ring: ControlRing::default(),
-            pong: None,
-            control: [0; CONTROL_LEN],
-            control_len: 0,
-            close: [0; MAX_CONTROL_FRAME],
-            close_len: 0,
-        }
-    }
+    control: Control,
 }
 
 impl Queue {
     pub(super) fn is_empty(&self) -> bool {
-        self.segments.is_empty() && self.ring.is_empty() && self.pong.is_none()
+        self.segments.is_empty() && !self.control.is_waiting()
     }
 
     /// Data bytes that wait.
@@ -94,24 +59,20 @@ impl Queue {
         opcode: Opcode,
         payload: &[u8],
     ) -> Result<(), SendErrorKind> {
-        self.ring
-            .push(FIN | opcode.bits(), payload)
-            .map_err(|_| SendErrorKind::QueueFull)
+        self.control.push(opcode, payload)
     }
 
     /// Replaces the pong that waits. `payload` has at most 125 bytes.
     pub(super) fn set_pong(&mut self, payload: &[u8]) {
-        let pong = self.pong.get_or_insert(Pong {
-            payload: [0; MAX_CONTROL_PAYLOAD],
-            len: 0,
-        });
-        pong.len = payload.len().min(MAX_CONTROL_PAYLOAD);
-        pong.payload[..pong.len].copy_from_slice(&payload[..pong.len]);
+        self.control.set_pong(payload);
+    }
+
+    pub(super) fn has_pong(&self) -> bool {
+        self.control.has_pong()
     }
 
     pub(super) fn push_close(&mut self, payload: &ClosePayload<'_>) {
-        self.clear_control();
-        self.close_len = encode_close(payload, &mut self.close);
+        self.control.set_close(payload);
         self.push(Segment::Close { written: 0 });
     }
 
@@ -180,42 +141,22 @@ impl Queue {
         Ok(())
     }
 
-    /// Puts the control frames that wait in front of all data, but behind a frame that is in flight: the pong first, then
-    /// the ring in its order.
+    /// Puts the control frames that wait in front of all data, but behind a frame that is in flight.
     #[inline]
     pub(super) fn weave_control(&mut self, pools: &mut Pools) {
-        if !self.ring.is_empty() || self.pong.is_some() {
+        if self.control.is_waiting() {
             self.weave_waiting_control(pools);
         }
     }
 
     fn weave_waiting_control(&mut self, pools: &mut Pools) {
-        if !self
-            .segments
-            .iter()
-            .any(|segment| matches!(segment, Segment::Control { .. }))
-        {
+        let is_control = |segment: &Segment| matches!(segment, Segment::Control { .. });
+        if !self.segments.iter().any(is_control) {
             let at = self.place_for_control(pools);
             self.segments.insert(at, Segment::Control { written: 0 });
-            self.control_len = 0;
+            self.control.start_outgoing();
         }
-        // Frames that do not fit any more wait until those that are there are written.
-        let room = CONTROL_LEN - self.control_len;
-        if let Some(pong) = self
-            .pong
-            .take_if(|pong| CONTROL_HEADER_LEN + pong.len <= room)
-        {
-            let mut frame = [0; MAX_CONTROL_FRAME];
-            let len = encode_control(Opcode::Pong, &pong.payload[..pong.len], &mut frame);
-            self.add_control(&frame[..len]);
-        }
-        let mut frame = [0; MAX_FRAME_LEN];
-        while CONTROL_LEN - self.control_len >= MAX_FRAME_LEN {
-            let Some(len) = self.ring.pop(&mut frame) else {
-                return;
-            };
-            self.add_control(&frame[..len]);
-        }
+        self.control.collect();
     }
 
     /// Index of the first segment that control frames may stand in front of.
@@ -229,10 +170,6 @@ impl Queue {
         1
     }
 
-    pub(super) fn has_pong(&self) -> bool {
-        self.pong.is_some()
-    }
-
     /// The first segment, if the kernel has a part of a frame of it.
     fn in_flight(&mut self) -> Option<&mut Segment> {
         let front = self.segments.front_mut()?;
@@ -241,11 +178,6 @@ impl Queue {
         } else {
             Some(front)
         }
-    }
-
-    fn add_control(&mut self, frame: &[u8]) {
-        self.control[self.control_len..self.control_len + frame.len()].copy_from_slice(frame);
-        self.control_len += frame.len();
     }
 
     /// One write of the segments, and of `behind` if all of them fit. How many bytes were offered and how many taken.
@@ -274,8 +206,8 @@ impl Queue {
         match self.segments.front()? {
             Segment::Copied(copied) => Some(&copied.buffer[copied.walk.written..copied.end]),
             Segment::Shared(walk, bytes) => Some(&bytes[walk.written..]),
-            Segment::Control { written } => Some(&self.control[*written..self.control_len]),
-            Segment::Close { written } => Some(&self.close[*written..self.close_len]),
+            Segment::Control { written } => Some(&self.control.outgoing()[*written..]),
+            Segment::Close { written } => Some(&self.control.close()[*written..]),
             Segment::Message(_) => None,
         }
     }
@@ -290,8 +222,8 @@ impl Queue {
             let slice = match segment {
                 Segment::Copied(copied) => &copied.buffer[copied.walk.written..copied.end],
                 Segment::Shared(walk, shared) => &shared[walk.written..],
-                Segment::Control { written } => &self.control[*written..self.control_len],
-                Segment::Close { written } => &self.close[*written..self.close_len],
+                Segment::Control { written } => &self.control.outgoing()[*written..],
+                Segment::Close { written } => &self.control.close()[*written..],
                 Segment::Message(message) => {
                     let (count, len) = message.fill(&mut slices[used..]);
                     used += count;
@@ -339,15 +271,15 @@ impl Queue {
 
     fn remaining(&self, segment: &Segment) -> usize {
         match segment {
-            Segment::Control { written } => self.control_len - written,
-            Segment::Close { written } => self.close_len - written,
+            Segment::Control { written } => self.control.outgoing().len() - written,
+            Segment::Close { written } => self.control.close().len() - written,
             data => data.backlog(),
         }
     }
 
     /// Drops what is not in flight; the frame in flight stays.
     pub(super) fn discard_waiting(&mut self, pools: &mut Pools, mut discarded: impl FnMut(Sent)) {
-        self.clear_control();
+        self.control.clear();
         let keep = match self.in_flight() {
             Some(front) => {
                 let before = front.backlog();
@@ -369,15 +301,10 @@ impl Queue {
 
     /// Drops everything, also what is in flight.
     pub(super) fn discard_all(&mut self, pools: &mut Pools, mut discarded: impl FnMut(Sent)) {
-        self.clear_control();
+        self.control.clear();
         while let Some(segment) = self.segments.pop_front() {
             self.drop_segment(segment, pools, &mut discarded);
         }
-    }
-
-    fn clear_control(&mut self) {
-        self.ring.clear();
-        self.pong = None;
     }
 
     fn drop_segment(

@@ -215,6 +215,8 @@ impl<H: Handler<M>, M> Driver<'_, H, M> {
             .direct_arrived(count, &shared.settings.rules)
         {
             Ok(false) => {}
+            // `on_bytes_read` paused.
+            Ok(true) if wire.flags.paused => wire.link.inbox.hold_message(),
             Ok(true) => self.deliver(id, Event::Assembled, 0..unread, budget),
             Err(fault) => wire.fail(id, fault, shared),
         }

@@ -57,8 +57,9 @@ impl BufferPool {
             Class::new(config.read_buffer_size, config.max_read_buffers),
             Class::new(config.large_buffer_size, config.max_large_buffers),
         ];
-        // A message that waits to be written has its header before it.
-        let largest = config.max_message_size + MAX_HEADER_LEN;
+        // A message that waits to be written has its header before it; and what one read brought may have to be kept whole,
+        // however small its messages are.
+        let largest = (config.max_message_size + MAX_HEADER_LEN).max(config.scratch_size);
         let mut size = config.large_buffer_size;
         while size < largest {
             size = size.saturating_mul(GROWTH).min(largest);
@@ -357,6 +358,7 @@ mod tests {
             .read_buffer_size(1000)
             .large_buffer_size(4000)
             .max_message_size(50_000)
+            .scratch_size(20_000)
             .initial_read_buffers(2)
             .initial_large_buffers(1)
             .max_read_buffers(3)
@@ -431,7 +433,7 @@ mod tests {
         pool.give_back(second);
         assert_eq!(
             pool.memory().current,
-            16_000,
+            17_000,
             "no more is kept than allowed"
         );
     }
