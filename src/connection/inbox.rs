@@ -1,11 +1,14 @@
 use std::ops::Range;
 
-use super::Pools;
+use super::{
+    Pools,
+    assembly::{Assembly, Progress},
+};
 use crate::{
     memory::Buffer,
     protocol::{
-        FrameHeader, MessageKind, Opcode, ParsedHeader, ProtocolError, Rules, Utf8Validator,
-        apply_mask, is_valid_utf8,
+        FrameHeader, MessageKind, Opcode, ParsedHeader, ProtocolError, Rules, apply_mask,
+        is_valid_utf8,
     },
 };
 
@@ -13,7 +16,7 @@ use crate::{
 ///
 /// The bytes of a read lie in the loop's scratch buffer, and what is complete there is reported as a range into it. The
 /// inbox itself keeps only what is unfinished, in leased memory: the start of a frame header or control frame as it came
-/// (`raw`), and the payload so far of a message that is not complete (`message`), unmasked and checked as it arrived.
+/// (`raw`), and a message that has not come in one piece (`message`).
 #[derive(Default)]
 pub(crate) struct Inbox {
     unfinished: Option<Box<Unfinished>>,
@@ -47,11 +50,7 @@ impl From<ProtocolError> for Fault {
 #[derive(Default)]
 pub(crate) struct Unfinished {
     raw: Raw,
-    /// The data frame whose payload is arriving; `message` is there whenever this is.
-    frame: Option<FrameRest>,
     message: Option<Assembly>,
-    /// True exactly when `message` is whole and was held back.
-    whole: bool,
 }
 
 /// Bytes that nobody has looked at yet.
@@ -63,24 +62,6 @@ struct Raw {
     /// True exactly when these bytes were set aside before they were parsed (a pause, a spent budget), so that there may be
     /// whole frames in them.
     held: bool,
-}
-
-/// What is still to come of a data frame.
-struct FrameRest {
-    remaining: u64,
-    key: Option<[u8; 4]>,
-    /// Position in the frame's payload of the next byte to unmask, modulo the key's length.
-    mask_offset: usize,
-    fin: bool,
-}
-
-/// A message that is not complete.
-struct Assembly {
-    kind: MessageKind,
-    /// Empty until the first byte of payload arrives. `len <= buffer.len()`
-    buffer: Buffer,
-    len: usize,
-    utf8: Utf8Validator,
 }
 
 impl Inbox {
@@ -95,23 +76,23 @@ impl Inbox {
         pools: &mut Pools,
     ) -> Result<Option<Event>, Fault> {
         loop {
-            if let Some(state) = self.unfinished.as_mut().filter(|state| state.whole) {
-                state.whole = false;
-                return Ok(Some(Event::Assembled));
-            }
-            if let Some(frame) = self
-                .unfinished
-                .as_ref()
-                .and_then(|state| state.frame.as_ref())
-            {
-                let wanted = usize::try_from(frame.remaining).unwrap_or(usize::MAX);
-                let end = input.len().min(position.saturating_add(wanted));
-                let done = self.append(&input[*position..end], rules, pools)?;
-                *position = end;
-                match done {
-                    Progress::Message => return Ok(Some(Event::Assembled)),
-                    Progress::Frame => continue,
-                    Progress::Part => return Ok(None),
+            if let Some(message) = self.message_mut() {
+                if std::mem::take(&mut message.is_held) {
+                    return Ok(Some(Event::Assembled));
+                }
+                if let Some(remaining) = message.remaining() {
+                    let end = input.len().min(position.saturating_add(remaining));
+                    let arrived = &input[*position..end];
+                    *position = end;
+                    if !arrived.is_empty() {
+                        let space = message.space(arrived.len(), pools)?;
+                        space[..arrived.len()].copy_from_slice(arrived);
+                    }
+                    match message.arrived(arrived.len(), rules)? {
+                        Progress::Message => return Ok(Some(Event::Assembled)),
+                        Progress::Frame => continue,
+                        Progress::Part => return Ok(None),
+                    }
                 }
             }
             let bytes = &mut input[*position..];
@@ -147,6 +128,10 @@ impl Inbox {
             .map(|message| message.len)
     }
 
+    fn message_mut(&mut self) -> Option<&mut Assembly> {
+        self.unfinished.as_mut()?.message.as_mut()
+    }
+
     fn state(&mut self, pools: &mut Pools) -> &mut Unfinished {
         self.unfinished
             .get_or_insert_with(|| pools.unfinished.take())
@@ -154,122 +139,33 @@ impl Inbox {
 
     #[cold]
     fn begin_frame(&mut self, header: &FrameHeader, pools: &mut Pools) {
-        let state = self.state(pools);
-        state.frame = Some(FrameRest {
-            remaining: header.payload_len,
-            key: header.mask,
-            mask_offset: 0,
-            fin: header.fin,
-        });
-        let kind = if header.opcode == Opcode::Text {
-            MessageKind::Text
-        } else {
-            MessageKind::Binary
-        };
-        state.message.get_or_insert_with(|| Assembly {
-            kind,
-            buffer: Buffer::default(),
-            len: 0,
-            utf8: Utf8Validator::default(),
-        });
-    }
-
-    /// Takes `bytes` as the next payload bytes of the frame under way.
-    fn append(
-        &mut self,
-        bytes: &[u8],
-        rules: &Rules,
-        pools: &mut Pools,
-    ) -> Result<Progress, Fault> {
-        if !bytes.is_empty() {
-            let space = self.payload_space(bytes.len(), pools)?;
-            space[..bytes.len()].copy_from_slice(bytes);
-        }
-        self.payload_arrived(bytes.len(), rules)
-    }
-
-    /// Where the payload of the frame under way can be read to without a detour, at least `min` bytes (above 0 and no more
-    /// than remain) and never more than remain. For [`Inbox::payload_arrived`].
-    fn payload_space(&mut self, min: usize, pools: &mut Pools) -> Result<&mut [u8], Fault> {
-        let Some(Unfinished {
-            frame: Some(frame),
-            message: Some(message),
-            ..
-        }) = self.unfinished.as_deref_mut()
-        else {
-            return Ok(&mut []);
-        };
-        let remaining = usize::try_from(frame.remaining).unwrap_or(usize::MAX);
-        message.reserve(min, remaining, pools)?;
-        let end = message
-            .buffer
-            .len()
-            .min(message.len.saturating_add(remaining));
-        Ok(&mut message.buffer[message.len..end])
+        let message = &mut self.state(pools).message;
+        message
+            .get_or_insert_with(|| Assembly::new(header))
+            .begin_frame(header);
     }
 
     /// Room to read payload into directly, empty when no data frame is under way.
     pub(crate) fn direct_space(&mut self, pools: &mut Pools) -> Result<&mut [u8], Fault> {
-        self.payload_space(1, pools)
+        match self.message_mut() {
+            Some(message) if message.remaining().is_some() => message.space(1, pools),
+            _ => Ok(&mut []),
+        }
     }
 
     /// `count` bytes were read into the room that [`Inbox::direct_space`] gave. True exactly when a message is complete.
     pub(crate) fn direct_arrived(&mut self, count: usize, rules: &Rules) -> Result<bool, Fault> {
-        Ok(matches!(
-            self.payload_arrived(count, rules)?,
-            Progress::Message
-        ))
+        match self.message_mut() {
+            Some(message) => Ok(message.arrived(count, rules)? == Progress::Message),
+            None => Ok(false),
+        }
     }
 
     /// Holds back the message that [`Inbox::direct_arrived`] has completed: it is the next event.
     pub(crate) fn hold_message(&mut self) {
-        if let Some(state) = &mut self.unfinished {
-            state.whole = state.message.is_some();
+        if let Some(message) = self.message_mut() {
+            message.is_held = true;
         }
-    }
-
-    /// Unmasks and checks `count` bytes that stand behind the message so far.
-    fn payload_arrived(&mut self, count: usize, rules: &Rules) -> Result<Progress, Fault> {
-        let Some(Unfinished {
-            frame: rest @ Some(_),
-            message: Some(message),
-            ..
-        }) = self.unfinished.as_deref_mut()
-        else {
-            return Ok(Progress::Part);
-        };
-        let Some(frame) = rest else {
-            return Ok(Progress::Part);
-        };
-        let arrived = &mut message.buffer[message.len..message.len + count];
-        if let Some(key) = frame.key {
-            apply_mask(key, frame.mask_offset, arrived);
-        }
-        let check_utf8 = message.kind == MessageKind::Text && rules.check_utf8;
-        if check_utf8 {
-            message
-                .utf8
-                .feed(arrived)
-                .map_err(|_| ProtocolError::InvalidUtf8)?;
-        }
-        message.len += count;
-        frame.mask_offset = (frame.mask_offset + count) % 4;
-        frame.remaining -= count as u64;
-        if frame.remaining > 0 {
-            return Ok(Progress::Part);
-        }
-        let fin = frame.fin;
-        *rest = None;
-        if !fin {
-            return Ok(Progress::Frame);
-        }
-        if check_utf8 {
-            message
-                .utf8
-                .finish()
-                .map_err(|_| ProtocolError::InvalidUtf8)?;
-        }
-        Ok(Progress::Message)
     }
 
     /// The message that [`Event::Assembled`] announced: its kind, its buffer (leased; the caller gives it back) and its
@@ -331,7 +227,7 @@ impl Inbox {
         let raw = std::mem::take(&mut state.raw);
         scratch[..raw.len].copy_from_slice(&raw.buffer[..raw.len]);
         pools.give_back(raw.buffer);
-        let held = raw.held || state.whole;
+        let held = raw.held || state.holds_message();
         self.release_if_finished(pools);
         (raw.len, held)
     }
@@ -381,7 +277,7 @@ impl Inbox {
     pub(crate) fn has_held(&self) -> bool {
         self.unfinished
             .as_ref()
-            .is_some_and(|state| state.raw.held || state.whole)
+            .is_some_and(|state| state.raw.held || state.holds_message())
     }
 
     /// Gives all memory back; what is unfinished is lost.
@@ -397,45 +293,17 @@ impl Inbox {
     }
 
     fn release_if_finished(&mut self, pools: &mut Pools) {
-        let finished = |state: &mut Box<Unfinished>| {
-            state.raw.buffer.is_empty() && state.frame.is_none() && state.message.is_none()
-        };
+        let finished =
+            |state: &mut Box<Unfinished>| state.raw.buffer.is_empty() && state.message.is_none();
         if let Some(state) = self.unfinished.take_if(finished) {
             pools.unfinished.give_back(state);
         }
     }
 }
 
-enum Progress {
-    /// The frame goes on.
-    Part,
-    /// The frame is complete, its message is not.
-    Frame,
-    /// The message is complete.
-    Message,
-}
-
-impl Assembly {
-    /// Makes room for `min` more bytes, of which `announced` are said to come.
-    ///
-    /// What is announced counts up to one large-message buffer. Beyond that the buffer follows what has arrived, so that a
-    /// header alone never takes more than that.
-    fn reserve(&mut self, min: usize, announced: usize, pools: &mut Pools) -> Result<(), Fault> {
-        let needed = self.len + min;
-        if needed <= self.buffer.len() {
-            return Ok(());
-        }
-        let hint = self
-            .len
-            .saturating_add(announced)
-            .min(pools.buffers.large_buffer_size());
-        let mut buffer = pools
-            .buffers
-            .lease(needed.max(hint))
-            .ok_or(Fault::OutOfBuffers)?;
-        buffer[..self.len].copy_from_slice(&self.buffer[..self.len]);
-        pools.give_back(std::mem::replace(&mut self.buffer, buffer));
-        Ok(())
+impl Unfinished {
+    fn holds_message(&self) -> bool {
+        self.message.as_ref().is_some_and(|message| message.is_held)
     }
 }
 

@@ -3,13 +3,15 @@
 //! | to fix | look in |
 //! | --- | --- |
 //! | who may do what when, the close handshake | `state`, `link` |
-//! | frames in: fragments, partial frames, reassembly | `inbox` |
+//! | frames in: parsing, what is kept of partial input | `inbox` |
+//! | fragmented messages, frames that arrive in pieces, growth of their buffers | `assembly` |
 //! | frames out: what may be sent, when it is written | `outbox` |
 //! | frames out: order, partial writes, completion | `queue`, `segment` |
 //! | pings, pongs and the close frame, while they wait | `control` |
 //! | timeouts | `deadlines` |
 //! | what is sent | `payload`, `frames` |
 
+mod assembly;
 mod close;
 mod control;
 mod deadlines;

@@ -7,7 +7,8 @@
 //! | --- | --- |
 //! | what the application implements | `handler` |
 //! | what the application holds in its hands | `conn`, `connections`, `message`, `request` |
-//! | reading and dispatching, pause, budgets, end of stream | `receive` |
+//! | reading: drained or not, pause, budgets, end of stream | `receive` |
+//! | delivering messages, pings and closes | `dispatch` |
 //! | flushing, water marks, shutting down the write side | `flush` |
 //! | completions, drains, retirement | `settle` |
 //! | from an accepted request to an open connection | `open` |
@@ -19,6 +20,7 @@ mod conn;
 mod connections;
 mod core;
 mod deadline;
+mod dispatch;
 mod flush;
 mod handler;
 mod message;

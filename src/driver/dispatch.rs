@@ -1,0 +1,139 @@
+use std::ops::Range;
+
+use super::{
+    ConnId, Driver, Handler, Message, conn::Conn, core::Core, flush::flush, receive::Budget,
+};
+use crate::{
+    connection::{Event, Fault},
+    protocol::{ClosePayload, Opcode},
+};
+
+/// From bytes in the scratch buffer to calls of the application.
+impl<H: Handler<M>, M> Driver<'_, H, M> {
+    /// Parses the first `len` bytes of the scratch buffer and delivers what they say. What is left is kept.
+    pub(crate) fn dispatch(&mut self, id: ConnId, len: usize, budget: &mut Budget) {
+        let mut position = 0;
+        loop {
+            let Some((wire, shared)) = self.core.wire_mut(id) else {
+                return;
+            };
+            if !wire.link.state().reads_frames() {
+                return;
+            }
+            let held = wire.flags.paused || wire.flags.backlogged || budget.is_spent();
+            let event = if held {
+                Ok(None)
+            } else {
+                let input = &mut self.scratch[..len];
+                wire.link.inbox.next(
+                    input,
+                    &mut position,
+                    &shared.settings.rules,
+                    &mut shared.pools,
+                )
+            };
+            match event {
+                Ok(Some(event)) => self.deliver(id, event, position..len, budget),
+                Ok(None) => {
+                    let rest = &self.scratch[position..len];
+                    if let Err(fault) = wire.link.inbox.keep(rest, held, &mut shared.pools) {
+                        wire.fail(id, fault, shared);
+                    }
+                    return;
+                }
+                Err(fault) => return wire.fail(id, fault, shared),
+            }
+        }
+    }
+
+    /// Hands one event to whom it concerns. `unread` is the part of the scratch buffer behind it.
+    #[inline]
+    pub(super) fn deliver(
+        &mut self,
+        id: ConnId,
+        event: Event,
+        unread: Range<usize>,
+        budget: &mut Budget,
+    ) {
+        budget.spend_message();
+        match event {
+            Event::Message(kind, range) => {
+                if let Some(mut conn) = open_conn(self.core, id, &self.scratch[unread]) {
+                    conn.count_received_message();
+                    self.app
+                        .on_message(&mut conn, Message::borrowed(kind, &self.scratch[range]));
+                }
+            }
+            Event::Assembled => self.deliver_assembled(id, unread),
+            Event::Control(Opcode::Close, range) => self.handle_close(id, range),
+            Event::Control(opcode, range) => self.deliver_control(id, opcode, range, unread),
+        }
+        self.relieve(id);
+    }
+
+    fn deliver_assembled(&mut self, id: ConnId, unread: Range<usize>) {
+        let Some((wire, shared)) = self.core.wire_mut(id) else {
+            return;
+        };
+        let Some((kind, buffer, len)) = wire.link.inbox.take_message(&mut shared.pools) else {
+            return;
+        };
+        let mut message = Some(shared.pools.buffers.entrust(buffer, len));
+        if let Some(mut conn) = open_conn(self.core, id, &self.scratch[unread]) {
+            conn.count_received_message();
+            self.app
+                .on_message(&mut conn, Message::whole(kind, &mut message));
+        }
+        if let Some(message) = message {
+            self.core.shared.pools.give_back(message.into_buffer());
+        }
+    }
+
+    fn deliver_control(
+        &mut self,
+        id: ConnId,
+        opcode: Opcode,
+        payload: Range<usize>,
+        unread: Range<usize>,
+    ) {
+        let payload = &self.scratch[payload];
+        let Some(mut conn) = open_conn(self.core, id, &self.scratch[unread]) else {
+            return;
+        };
+        conn.count_received_control(opcode);
+        if opcode == Opcode::Ping {
+            self.app.on_ping(&mut conn, payload);
+        } else {
+            self.app.on_pong(&mut conn, payload);
+        }
+    }
+
+    /// RFC 6455 §5.5.1.
+    fn handle_close(&mut self, id: ConnId, payload: Range<usize>) {
+        let Some((wire, shared)) = self.core.wire_mut(id) else {
+            return;
+        };
+        match ClosePayload::parse(&self.scratch[payload]) {
+            Ok(payload) => wire.close_remote(id, payload, shared),
+            Err(error) => wire.fail(id, Fault::Protocol(error), shared),
+        }
+    }
+
+    /// What the application has staged is written early when it is much: before more is dispatched, it has to be known
+    /// whether the peer takes it.
+    #[inline]
+    fn relieve(&mut self, id: ConnId) {
+        let Some((wire, shared)) = self.core.wire_mut(id) else {
+            return;
+        };
+        if wire.link.outbox.backlog() >= shared.settings.config.high_water {
+            flush(self.core, id);
+        }
+    }
+}
+
+/// A handle on a connection whose messages still matter to the application.
+#[inline]
+fn open_conn<'a, S>(core: &'a mut Core<S>, id: ConnId, unread: &'a [u8]) -> Option<Conn<'a, S>> {
+    Conn::new(core, id, unread).filter(Conn::is_open)
+}
