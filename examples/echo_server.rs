@@ -22,8 +22,8 @@ const SHUTDOWN_DEADLINE: Duration = Duration::from_secs(5);
 #[derive(Parser)]
 struct Options {
     /// Address and port to listen on; port 0 lets the system choose
-    #[arg(long, default_value = "127.0.0.1:9001")]
-    listen: SocketAddr,
+    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:9001")]
+    listen: String,
 
     /// Largest message in bytes
     #[arg(long, value_name = "BYTES", default_value_t = Config::default().max_message_size)]
@@ -87,8 +87,23 @@ impl Handler for Echo {
     }
 }
 
+/// Exit status for options that cannot work, as `clap` has it.
+const USAGE: u8 = 2;
+
 fn main() -> ExitCode {
-    match serve(&Options::parse()) {
+    let options = Options::parse();
+    let Ok(address) = options.listen.parse() else {
+        eprintln!(
+            "echo_server: --listen {}: not an address and port such as 127.0.0.1:9001",
+            options.listen
+        );
+        return ExitCode::from(USAGE);
+    };
+    if let Err(error) = options.config().validate() {
+        eprintln!("echo_server: {error}");
+        return ExitCode::from(USAGE);
+    }
+    match serve(&options, address) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("echo_server: {error}");
@@ -97,7 +112,7 @@ fn main() -> ExitCode {
     }
 }
 
-fn serve(options: &Options) -> Result<(), Box<dyn Error>> {
+fn serve(options: &Options, address: SocketAddr) -> Result<(), Box<dyn Error>> {
     let mut event_loop = EventLoop::new(options.config())?;
     let mut app = Echo {
         signals: Signals::new([SIGINT, SIGTERM])?,
@@ -106,8 +121,8 @@ fn serve(options: &Options) -> Result<(), Box<dyn Error>> {
         .connections()
         .register(&mut app.signals, Interest::READABLE)?;
     let listener = event_loop
-        .listen(options.listen)
-        .map_err(|error| format!("cannot listen on {}: {error}", options.listen))?;
+        .listen(address)
+        .map_err(|error| format!("cannot listen on {address}: {error}"))?;
     if let ListenAddr::Tcp(address) = event_loop.local_addr(listener)? {
         println!("listening on ws://{address}");
     }

@@ -88,3 +88,89 @@ impl SocketOptions {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::net::TcpStream;
+
+    use super::*;
+    use crate::transport::{ListenAddr, Listener, Stream};
+
+    fn loopback(config: &Config) -> (Stream, TcpStream) {
+        let options = SocketOptions::new(config);
+        let address: SocketAddr = ([127, 0, 0, 1], 0).into();
+        let listener = Listener::bind(&address.into(), &options).unwrap();
+        let ListenAddr::Tcp(address) = listener.local_addr().unwrap() else {
+            panic!()
+        };
+        let client = TcpStream::connect(address).unwrap();
+        // The connection is there: `connect` returns when the kernel has put it into the backlog.
+        let (accepted, _) = listener.accept(&options).unwrap();
+        (accepted, client)
+    }
+
+    #[test]
+    fn an_accepted_socket_has_the_options() {
+        let config = Config::default()
+            .tcp_keepalive(Some(Duration::from_secs(77)))
+            .recv_buffer_size(Some(30_000))
+            .send_buffer_size(Some(40_000));
+        let (accepted, _client) = loopback(&config);
+        let socket = SockRef::from(&accepted);
+        assert!(socket.tcp_nodelay().unwrap());
+        assert!(socket.keepalive().unwrap());
+        assert_eq!(
+            socket.tcp_keepalive_time().unwrap(),
+            Duration::from_secs(77)
+        );
+        // Linux doubles what it is told, for its own bookkeeping.
+        assert!((30_000..=60_000).contains(&socket.recv_buffer_size().unwrap()));
+        assert!((40_000..=80_000).contains(&socket.send_buffer_size().unwrap()));
+    }
+
+    #[test]
+    fn by_default_only_nodelay_is_set() {
+        let (accepted, _client) = loopback(&Config::default());
+        let socket = SockRef::from(&accepted);
+        assert!(socket.tcp_nodelay().unwrap());
+        assert!(!socket.keepalive().unwrap());
+        let (accepted, _client) = loopback(&Config::default().tcp_nodelay(false));
+        assert!(!SockRef::from(&accepted).tcp_nodelay().unwrap());
+    }
+
+    #[test]
+    fn two_listeners_share_a_port_only_when_told_to() {
+        for reuse_port in [true, false] {
+            let options = SocketOptions::new(&Config::default().reuse_port(reuse_port));
+            let first = options.listen_tcp(([127, 0, 0, 1], 0).into()).unwrap();
+            let second = options.listen_tcp(first.local_addr().unwrap());
+            assert_eq!(second.is_ok(), reuse_port);
+        }
+    }
+
+    #[test]
+    fn an_ipv6_listener_takes_ipv4_unless_told_not_to() {
+        for ipv6_only in [true, false] {
+            let options = SocketOptions::new(&Config::default().ipv6_only(ipv6_only));
+            // A machine without IPv6 has nothing to show here.
+            let Ok(listener) = options.listen_tcp(SocketAddr::from(([0u16; 8], 0))) else {
+                return;
+            };
+            let port = listener.local_addr().unwrap().port();
+            assert_eq!(TcpStream::connect(("127.0.0.1", port)).is_err(), ipv6_only);
+        }
+    }
+
+    #[test]
+    fn the_backlog_is_the_configured_one() {
+        let options = SocketOptions::new(&Config::default().backlog(7));
+        let listener = options.listen_tcp(([127, 0, 0, 1], 0).into()).unwrap();
+        let address = listener.local_addr().unwrap();
+        // Linux keeps one more than it is told.
+        let waiting: Vec<_> = (0..8)
+            .map(|_| TcpStream::connect(address).unwrap())
+            .collect();
+        let one_more = TcpStream::connect_timeout(&address, Duration::from_millis(100));
+        assert!(one_more.is_err(), "{} are waiting", waiting.len());
+    }
+}
