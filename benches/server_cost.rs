@@ -27,9 +27,9 @@ use mio::{Events, Interest, Poll, Token};
 /// How long anything may take.
 const DEADLINE: Duration = Duration::from_secs(120);
 /// Payload of the messages in bytes.
-const PAYLOAD: usize = 20;
-const SENT_LEN: usize = 2 + 4 + PAYLOAD;
-const ANSWER_LEN: usize = 2 + PAYLOAD;
+const PAYLOAD: u8 = 20;
+const SENT_LEN: usize = 2 + 4 + PAYLOAD as usize;
+const ANSWER_LEN: usize = 2 + PAYLOAD as usize;
 
 #[derive(Parser)]
 struct Options {
@@ -343,8 +343,8 @@ impl Client {
         let count = count.min(self.unsent);
         let mut wire = Vec::with_capacity(count * SENT_LEN);
         for _ in 0..count {
-            wire.extend([0x82, 0x80 | PAYLOAD as u8, 1, 2, 3, 4]);
-            wire.extend([b'x'; PAYLOAD]);
+            wire.extend([0x82, 0x80 | PAYLOAD, 1, 2, 3, 4]);
+            wire.extend([b'x'; PAYLOAD as usize]);
         }
         self.stream.write_all(&wire)?;
         self.unsent -= count;

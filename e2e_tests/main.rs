@@ -10,4 +10,19 @@
 
 mod support;
 
+mod backpressure;
+mod close;
+mod control;
 mod echo;
+mod embedding;
+mod errors;
+mod fragmentation;
+mod handshake;
+mod limits;
+mod pause;
+mod raw_frames;
+mod rejection;
+mod shutdown;
+mod stress;
+mod tiers;
+mod timeouts;

@@ -55,6 +55,8 @@ impl Options {
         let defaults = Config::default();
         Config::default()
             .max_message_size(self.max_message_size)
+            // Room for the largest answer behind whatever waits when reading pauses.
+            .max_backlog(self.max_message_size.saturating_add(defaults.max_backlog))
             .max_connections(self.max_connections)
             .initial_connections(defaults.initial_connections.min(self.max_connections))
             .max_handshakes(self.max_handshakes)

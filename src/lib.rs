@@ -82,7 +82,7 @@ pub use event_loop::{EventLoop, NewError, PostError, PostErrorKind, Progress, Re
 pub use memory::{Occupancy, PoolBuf};
 pub use protocol::{
     CloseCode, MessageKind, ProtocolError,
-    handshake::{HttpResponse, Response},
+    handshake::{HandshakeError, HeaderError, HttpResponse, Response},
 };
 pub use server::Shutdown;
 pub use transport::{ListenAddr, PeerAddr, Stream, Tokens};

@@ -1,6 +1,7 @@
 use std::{
     io::{ErrorKind, Read, Write},
     net::{Shutdown, SocketAddr, TcpStream},
+    os::unix::net::UnixStream,
 };
 
 use super::{
@@ -9,10 +10,27 @@ use super::{
 };
 
 /// A raw client over a blocking socket: it sends whatever the test wants, and checks what the server sends.
-pub struct Client {
-    pub stream: TcpStream,
+pub struct Client<S = TcpStream> {
+    pub stream: S,
     /// Received and not looked at.
     received: Vec<u8>,
+}
+
+/// A blocking stream whose writing side can be ended.
+pub trait Socket: Read + Write {
+    fn end_writing(&self) -> std::io::Result<()>;
+}
+
+impl Socket for TcpStream {
+    fn end_writing(&self) -> std::io::Result<()> {
+        self.shutdown(Shutdown::Write)
+    }
+}
+
+impl Socket for UnixStream {
+    fn end_writing(&self) -> std::io::Result<()> {
+        self.shutdown(Shutdown::Write)
+    }
 }
 
 /// An HTTP answer.
@@ -40,10 +58,7 @@ impl Client {
         stream.set_nodelay(true).unwrap();
         stream.set_read_timeout(Some(DEADLINE)).unwrap();
         stream.set_write_timeout(Some(DEADLINE)).unwrap();
-        Self {
-            stream,
-            received: Vec::new(),
-        }
+        Self::over(stream)
     }
 
     pub fn connect(addr: SocketAddr) -> Self {
@@ -53,14 +68,35 @@ impl Client {
     /// Does the handshake with further header lines.
     pub fn connect_with(addr: SocketAddr, path: &str, more: &str) -> (Self, HttpAnswer) {
         let mut client = Self::raw(addr);
-        client.write(upgrade_request(path, more).as_bytes());
-        let answer = client.read_head();
+        let answer = client.upgrade(path, more);
+        (client, answer)
+    }
+}
+
+impl<S: Socket> Client<S> {
+    /// A client over a connected socket, without a handshake.
+    pub fn over(stream: S) -> Self {
+        Self {
+            stream,
+            received: Vec::new(),
+        }
+    }
+
+    /// Does the handshake with further header lines.
+    pub fn upgrade(&mut self, path: &str, more: &str) -> HttpAnswer {
+        self.write(upgrade_request(path, more).as_bytes());
+        self.expect_upgrade()
+    }
+
+    /// Reads the 101.
+    pub fn expect_upgrade(&mut self) -> HttpAnswer {
+        let answer = self.read_head();
         assert_eq!(answer.status, 101, "{answer:?}");
         assert_eq!(
             answer.header("sec-websocket-accept"),
             Some("s3pPLMBiTxaQ9kYGzzhZRbK+xOo=")
         );
-        (client, answer)
+        answer
     }
 
     /// Sends bytes as they are.
@@ -118,7 +154,7 @@ impl Client {
     /// Asserts that the server has ended its side, with nothing more to read. Ours is ended too.
     pub fn expect_end(&mut self) {
         // A connection that the server has cut already is as ended as can be.
-        let _ = self.stream.shutdown(Shutdown::Write);
+        let _ = self.stream.end_writing();
         assert_eq!(
             self.read_to_end(),
             b"",

@@ -2,11 +2,13 @@
 
 mod app;
 mod client;
+mod process;
 mod server;
 mod wire;
 
 pub use app::{App, Event, Session};
 pub use client::{Client, HttpAnswer};
+pub use process::EchoServer;
 pub use server::{Server, Stopped};
 pub use wire::{Frame, close_payload, frame, masked_frame, upgrade_request};
 

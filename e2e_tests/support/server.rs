@@ -1,17 +1,21 @@
 use std::{
     net::SocketAddr,
-    sync::mpsc::{Receiver, channel},
+    sync::mpsc::{Receiver, Sender, channel},
     thread::JoinHandle,
     time::{Duration, Instant},
 };
 
-use wsloop::{Close, Config, ConnId, Connections, EventLoop, ListenAddr, Remote, Shutdown, Stats};
+use wsloop::{
+    Close, Config, ConnId, Connections, EventLoop, ListenAddr, ListenerId, Remote, Shutdown, Stats,
+};
 
 use super::{App, Client, DEADLINE, Event, Session, app::Job};
 
 /// A server in a thread of its own. Dropping it shuts it down and fails the test if anything is left behind.
 pub struct Server {
     pub addr: SocketAddr,
+    /// All listeners, and what they are bound to.
+    pub listeners: Vec<(ListenerId, ListenAddr)>,
     events: Receiver<Event>,
     remote: Remote<Job>,
     thread: Option<JoinHandle<Stopped>>,
@@ -32,19 +36,27 @@ impl Server {
 
     /// A server on a port of its own; `setup` puts the hooks in.
     pub fn start(config: Config, setup: impl FnOnce(&mut App) + Send + 'static) -> Self {
+        Self::start_on(config, vec![([127, 0, 0, 1], 0).into()], setup)
+    }
+
+    /// A server with listeners of the test's choice, the first of which is a TCP one.
+    pub fn start_on(
+        config: Config,
+        addresses: Vec<ListenAddr>,
+        setup: impl FnOnce(&mut App) + Send + 'static,
+    ) -> Self {
         let (report, events) = channel();
         let (send_start, start) = channel();
         let thread = std::thread::spawn(move || {
             let mut app = App::new(report);
             setup(&mut app);
             let mut event_loop = EventLoop::new(config).unwrap();
-            let listener = event_loop
-                .listen(SocketAddr::from(([127, 0, 0, 1], 0)))
-                .unwrap();
-            let ListenAddr::Tcp(addr) = event_loop.local_addr(listener).unwrap() else {
-                panic!()
-            };
-            send_start.send((addr, event_loop.remote())).unwrap();
+            let mut listeners = Vec::new();
+            for address in addresses {
+                let id = event_loop.listen(address).unwrap();
+                listeners.push((id, event_loop.local_addr(id).unwrap()));
+            }
+            send_start.send((listeners, event_loop.remote())).unwrap();
             let shutdown = event_loop.run(&mut app).unwrap();
             drop(app);
             Stopped {
@@ -52,9 +64,13 @@ impl Server {
                 stats: event_loop.stats(),
             }
         });
-        let (addr, remote) = start.recv_timeout(DEADLINE).unwrap();
+        let (listeners, remote) = start.recv_timeout(DEADLINE).unwrap();
+        let ListenAddr::Tcp(addr) = listeners[0].1 else {
+            panic!("the first listener is a TCP one")
+        };
         Self {
             addr,
+            listeners,
             events,
             remote,
             thread: Some(thread),
@@ -77,6 +93,28 @@ impl Server {
         });
         self.remote.post(job).unwrap();
         receive.recv_timeout(DEADLINE).expect("the loop answers")
+    }
+
+    /// Makes the loop stand still until what is returned is dropped, so that what a client sends meanwhile is found all at once.
+    pub fn hold(&self) -> Sender<()> {
+        self.hold_then(|_, _| ())
+    }
+
+    /// As `hold`; before anything else the loop then does `job`.
+    pub fn hold_then(
+        &self,
+        job: impl FnOnce(&mut App, &mut Connections<'_, Session>) + Send + 'static,
+    ) -> Sender<()> {
+        let (release, held) = channel();
+        let (stand, stands) = channel();
+        let job: Job = Box::new(move |app, connections| {
+            stand.send(()).unwrap();
+            let _ = held.recv_timeout(DEADLINE);
+            job(app, connections);
+        });
+        self.remote().post(job).unwrap();
+        stands.recv_timeout(DEADLINE).expect("the loop stands");
+        release
     }
 
     /// A way to post jobs of the test's own.

@@ -1,12 +1,28 @@
 //! Frames and requests by hand: the tests must not share the library's own encoder.
 
 /// A frame as it was received.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct Frame {
     pub fin: bool,
     pub rsv: u8,
     pub opcode: u8,
     pub payload: Vec<u8>,
+}
+
+/// Of a long payload only its beginning: a failed test should be readable.
+impl std::fmt::Debug for Frame {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let start = &self.payload[..self.payload.len().min(32)];
+        write!(
+            f,
+            "Frame(fin {}, rsv {:#x}, opcode {:#x}, {} bytes: \"{}\")",
+            self.fin,
+            self.rsv,
+            self.opcode,
+            self.payload.len(),
+            start.escape_ascii()
+        )
+    }
 }
 
 impl Frame {

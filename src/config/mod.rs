@@ -96,8 +96,9 @@ settings! {
     /// Payloads that one connection may have in flight at a time; one more is refused with `WriteBusy`. Default 1.
     send_queue: usize = 1;
     /// Bytes that may wait to be written on one connection. A send that would exceed it is refused with `BacklogFull`,
-    /// except on an empty backlog, so that any single message can be sent. Default 16 MiB.
-    max_backlog: usize = 16 * MIB;
+    /// except on an empty backlog, so that any single message can be sent. With `high_water` and `max_message_size` together
+    /// or more, there is always room for an answer as large as the message that it answers. Default 17 MiB.
+    max_backlog: usize = 17 * MIB;
     /// Backlog in bytes at which reading from the connection pauses by itself. Default 256 KiB.
     high_water: usize = 256 * KIB;
     /// Backlog in bytes at which reading goes on and `on_drain` is called. Default 64 KiB.

@@ -10,7 +10,6 @@ use crate::{
 /// Room for everything that may wait, the ring and the automatic pong, and for one frame more, so that the last one is never
 /// left behind for want of a few bytes.
 const OUTGOING_LEN: usize = CONTROL_RING_LEN + 2 * MAX_CONTROL_FRAME;
-const HEADER_LEN: usize = MAX_CONTROL_FRAME - MAX_CONTROL_PAYLOAD;
 
 /// The control frames of a connection: those that wait, and those that stand among the data and are being written.
 pub(super) struct Control {
@@ -86,19 +85,31 @@ impl Control {
     /// Moves what waits behind the frames that are being written, as far as there is room: the pong first, then the ring in
     /// its order.
     pub(super) fn collect(&mut self) {
-        let room = OUTGOING_LEN - self.outgoing_len;
-        if let Some(pong) = self.pong.take_if(|pong| HEADER_LEN + pong.len <= room) {
-            let mut frame = [0; MAX_CONTROL_FRAME];
-            let len = encode_control(Opcode::Pong, &pong.payload[..pong.len], &mut frame);
-            self.add(&frame[..len]);
-        }
+        self.collect_pong();
         let mut frame = [0; MAX_FRAME_LEN];
-        while OUTGOING_LEN - self.outgoing_len >= MAX_FRAME_LEN {
+        while self.has_room() {
             let Some(len) = self.ring.pop(&mut frame) else {
                 return;
             };
             self.add(&frame[..len]);
         }
+    }
+
+    /// Moves the pong that waits behind the frames that are being written, if there is room.
+    pub(super) fn collect_pong(&mut self) {
+        if self.has_room() {
+            if let Some(pong) = self.pong.take() {
+                let mut frame = [0; MAX_CONTROL_FRAME];
+                let payload = &pong.payload[..pong.len];
+                let len = encode_control(Opcode::Pong, payload, &mut frame);
+                self.add(&frame[..len]);
+            }
+        }
+    }
+
+    /// True exactly when the largest frame still fits.
+    fn has_room(&self) -> bool {
+        OUTGOING_LEN - self.outgoing_len >= MAX_CONTROL_FRAME
     }
 
     fn add(&mut self, frame: &[u8]) {

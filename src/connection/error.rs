@@ -25,6 +25,9 @@ pub enum SendErrorKind {
     BacklogFull,
     /// A bound of the buffer pool is reached.
     OutOfBuffers,
+    /// More bytes than the largest buffer holds (`max_message_size` and a header, or what is larger of the other buffers):
+    /// a copy can never be made. Hand the payload over with `send`.
+    TooBig,
     /// More than 125 bytes in a ping or pong (RFC 6455 §5.5).
     ControlFrameTooBig,
     /// The ring of control frames is full.
@@ -38,6 +41,7 @@ impl fmt::Display for SendErrorKind {
             Self::WriteBusy => "as many payloads as allowed are in flight",
             Self::BacklogFull => "too many bytes wait to be written",
             Self::OutOfBuffers => "no buffer is free",
+            Self::TooBig => "more bytes than the largest buffer holds",
             Self::ControlFrameTooBig => "more than 125 bytes in a control frame",
             Self::QueueFull => "the ring of control frames is full",
         })

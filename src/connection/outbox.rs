@@ -110,6 +110,9 @@ impl Outbox {
             total: header_len + payload_len,
         };
         self.check_backlog(frame.total, limits)?;
+        if frame.total > pools.buffers.largest() {
+            return Err(SendErrorKind::TooBig);
+        }
         if payload_len >= DIRECT_WRITE_MIN && !self.blocked && parts.len() <= MAX_DIRECT_PARTS {
             return self.write_through(&frame, pools, out, flushed);
         }
@@ -159,7 +162,7 @@ impl Outbox {
         flushed: impl FnMut(Sent),
     ) {
         if self.queue(pools).has_pong() && !self.blocked {
-            self.queue(pools).weave_control(pools);
+            self.queue(pools).weave_pong();
             if self.queue(pools).has_pong() {
                 // An error is not lost: the flush that follows meets it again.
                 let _ = self.flush(out, pools, flushed);
@@ -205,8 +208,11 @@ impl Outbox {
             if self.blocked {
                 return Ok(Flushed::Blocked);
             }
-            queue.weave_control(pools);
-            let (offered, taken) = queue.write_once(out, &[])?;
+            let (offered, taken) = if queue.weave_control(pools) {
+                queue.write_once(out, &[])?
+            } else {
+                queue.write_front(out)?
+            };
             queue.advance(taken, pools, &mut flushed);
             self.blocked = taken < offered;
             self.release_if_empty(pools);
@@ -222,7 +228,9 @@ impl Outbox {
         flushed: impl FnMut(Sent),
     ) -> Result<(), SendErrorKind> {
         let queue = self.queue(pools);
-        queue.weave_control(pools);
+        if !queue.weave_control(pools) {
+            return self.append(frame.total, pools, |space| frame.copy_rest(0, space));
+        }
         // Asked before the first byte is written: afterwards there is no way back.
         if !pools.buffers.can_lease(frame.total) {
             self.release_if_empty(pools);

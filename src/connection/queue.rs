@@ -141,33 +141,38 @@ impl Queue {
         Ok(())
     }
 
-    /// Puts the control frames that wait in front of all data, but behind a frame that is in flight.
+    /// Puts the control frames that wait in front of everything. False when a frame is in flight that has to be finished
+    /// first: then the front segment ends with that frame, and nothing else may be written.
     #[inline]
-    pub(super) fn weave_control(&mut self, pools: &mut Pools) {
-        if self.control.is_waiting() {
-            self.weave_waiting_control(pools);
+    pub(super) fn weave_control(&mut self, pools: &mut Pools) -> bool {
+        if !self.control.is_waiting() {
+            return true;
+        }
+        if let Some(front) = self.in_flight() {
+            if let Some(tail) = front.split_behind_frame(pools) {
+                self.segments.insert(1, tail);
+            }
+            return false;
+        }
+        self.start_control();
+        self.control.collect();
+        true
+    }
+
+    /// Makes room for another pong by moving the one that waits to the front of everything, if nothing is in flight.
+    pub(super) fn weave_pong(&mut self) {
+        if self.in_flight().is_none() {
+            self.start_control();
+            self.control.collect_pong();
         }
     }
 
-    fn weave_waiting_control(&mut self, pools: &mut Pools) {
-        let is_control = |segment: &Segment| matches!(segment, Segment::Control { .. });
-        if !self.segments.iter().any(is_control) {
-            let at = self.place_for_control(pools);
-            self.segments.insert(at, Segment::Control { written: 0 });
+    /// Makes the first segment one of control frames. Nothing is in flight.
+    fn start_control(&mut self) {
+        if !matches!(self.segments.front(), Some(Segment::Control { .. })) {
+            self.segments.push_front(Segment::Control { written: 0 });
             self.control.start_outgoing();
         }
-        self.control.collect();
-    }
-
-    /// Index of the first segment that control frames may stand in front of.
-    fn place_for_control(&mut self, pools: &mut Pools) -> usize {
-        let Some(front) = self.in_flight() else {
-            return 0;
-        };
-        if let Some(tail) = front.split_behind_frame(pools) {
-            self.segments.insert(1, tail);
-        }
-        1
     }
 
     /// The first segment, if the kernel has a part of a frame of it.
@@ -178,6 +183,19 @@ impl Queue {
         } else {
             Some(front)
         }
+    }
+
+    /// One write of the first segment alone. How many bytes were offered and how many taken.
+    pub(super) fn write_front(&self, out: &mut impl Write) -> io::Result<(usize, usize)> {
+        if let Some(front) = self.contiguous() {
+            return offer(front.len(), || out.write(front));
+        }
+        let mut slices = [IoSlice::new(&[]); MAX_SLICES];
+        let Some(Segment::Message(message)) = self.segments.front() else {
+            return Ok((0, 0));
+        };
+        let (used, offered) = message.fill(&mut slices);
+        offer(offered, || out.write_vectored(&slices[..used]))
     }
 
     /// One write of the segments, and of `behind` if all of them fit. How many bytes were offered and how many taken.

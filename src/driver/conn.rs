@@ -7,7 +7,7 @@ use super::{
 use crate::{
     connection::{CloseCause, Frames, InvalidCloseCode, Payload, SendError, SendErrorKind},
     memory::PoolBuf,
-    protocol::{CloseCode, MAX_CONTROL_PAYLOAD, MessageKind, Opcode},
+    protocol::{CloseCode, MAX_CONTROL_PAYLOAD, MAX_HEADER_LEN, MessageKind, Opcode},
     transport::PeerAddr,
 };
 
@@ -291,7 +291,7 @@ impl Sender<'_> {
                 Ok(())
             }
             Err(error) => {
-                self.refused(error.kind);
+                self.refused(error.kind, len);
                 Err(error)
             }
         }
@@ -301,7 +301,7 @@ impl Sender<'_> {
     /// what the kernel does not take at once is copied. That text is UTF-8 is the caller's matter.
     ///
     /// # Errors
-    /// The reason; nothing was sent: `NotOpen`, `BacklogFull`, `OutOfBuffers`.
+    /// The reason; nothing was sent: `NotOpen`, `BacklogFull`, `OutOfBuffers`, `TooBig`.
     #[inline]
     pub fn send_copy(&mut self, kind: MessageKind, payload: &[u8]) -> Result<(), SendErrorKind> {
         self.send_copy_vectored(kind, &[IoSlice::new(payload)])
@@ -332,9 +332,10 @@ impl Sender<'_> {
             .send_copy(kind, parts, limits, pools, stream, |payload| {
                 sent.push_back((id, payload))
             });
+        let len = parts.iter().map(|part| part.len()).sum();
         match result {
-            Ok(()) => self.staged_message(parts.iter().map(|part| part.len()).sum()),
-            Err(kind) => self.refused(kind),
+            Ok(()) => self.staged_message(len),
+            Err(kind) => self.refused(kind, len),
         }
         result
     }
@@ -343,7 +344,7 @@ impl Sender<'_> {
     /// sent the same frames.
     ///
     /// # Errors
-    /// The reason; nothing was sent: `NotOpen`, `BacklogFull`, `OutOfBuffers`.
+    /// The reason; nothing was sent: `NotOpen`, `BacklogFull`, `OutOfBuffers`, `TooBig`.
     pub fn send_frames(&mut self, frames: &Frames) -> Result<(), SendErrorKind> {
         self.check_open()?;
         let Shared {
@@ -356,7 +357,7 @@ impl Sender<'_> {
             .send_frames(frames, &settings.send_limits, pools);
         match result {
             Ok(()) => self.staged_message(frames.as_bytes().len()),
-            Err(kind) => self.refused(kind),
+            Err(kind) => self.refused(kind, frames.as_bytes().len()),
         }
         result
     }
@@ -464,9 +465,10 @@ impl Sender<'_> {
         self.mark_dirty();
     }
 
-    fn refused(&mut self, kind: SendErrorKind) {
+    fn refused(&mut self, kind: SendErrorKind, len: usize) {
         if kind == SendErrorKind::BacklogFull {
-            self.wire.flags.refused = true;
+            let flags = &mut self.wire.flags;
+            flags.refused = flags.refused.max(len.saturating_add(MAX_HEADER_LEN));
             self.mark_dirty();
         }
     }

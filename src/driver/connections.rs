@@ -204,7 +204,8 @@ impl<'a, S> Connections<'a, S> {
     }
 
     /// Ends the loop in order: no connection is accepted any more, handshakes are answered with 503, every connection is
-    /// closed with 1001, and what has not ended within `deadline` is ended by force.
+    /// closed with 1001, and what has not ended within `deadline` is ended by force. A second call can bring the deadline
+    /// forward.
     pub fn shutdown(&mut self, deadline: Duration) {
         self.shutdown_staggered(deadline, Duration::ZERO);
     }
@@ -212,10 +213,9 @@ impl<'a, S> Connections<'a, S> {
     /// As [`shutdown`](Self::shutdown), but the connections are closed one after the other, evenly over `stagger`, so that
     /// their clients do not all come back at the same moment. At most `deadline`.
     pub fn shutdown_staggered(&mut self, deadline: Duration, stagger: Duration) {
-        self.core
-            .shared
-            .shutdown
-            .get_or_insert((deadline, stagger.min(deadline)));
+        // Added to a point in time, a longer one could overflow.
+        let deadline = deadline.min(FAR_AWAY);
+        self.core.shared.shutdown = Some((deadline, stagger.min(deadline)));
     }
 
     /// What the loop has done and what it holds.

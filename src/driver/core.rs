@@ -62,8 +62,8 @@ pub(crate) struct Flags {
     pub(crate) paused: bool,
     /// Reading pauses because of the backlog.
     pub(crate) backlogged: bool,
-    /// A send was refused, and `on_drain` has not been called since.
-    pub(crate) refused: bool,
+    /// Bytes of the largest send that was refused since `on_drain` was called last; 0 when none was.
+    pub(crate) refused: usize,
     /// The id is in `Shared::dirty`.
     pub(crate) dirty: bool,
     /// The id is in `Shared::ready`.

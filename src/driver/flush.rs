@@ -38,10 +38,16 @@ fn check_water_marks(wire: &mut Wire, id: ConnId, shared: &mut Shared) {
     let config = &shared.settings.config;
     if backlog >= config.high_water {
         wire.flags.backlogged = true;
-    } else if backlog <= config.low_water && (wire.flags.backlogged || wire.flags.refused) {
-        wire.flags.backlogged = false;
-        wire.flags.refused = false;
-        shared.drained.push_back(id);
-        shared.schedule(id, &mut wire.flags);
+    } else if backlog <= config.low_water {
+        let flags = &mut wire.flags;
+        // A send that would be refused again waits on: tried again in every `on_drain`, it would keep the loop spinning.
+        let has_room = backlog == 0 || backlog.saturating_add(flags.refused) <= config.max_backlog;
+        if (flags.backlogged || flags.refused > 0) && has_room {
+            flags.refused = 0;
+            shared.drained.push_back(id);
+        }
+        if std::mem::replace(&mut flags.backlogged, false) {
+            shared.schedule(id, flags);
+        }
     }
 }

@@ -220,12 +220,9 @@ impl<H: Handler<M>, M> Driver<'_, H, M> {
             return false;
         };
         let space = match wire.link.inbox.read_ahead_space(&mut shared.pools) {
-            Ok([]) => return false,
+            // Full, or no buffer is free: the bytes stay in the kernel.
+            Ok([]) | Err(_) => return false,
             Ok(space) => space,
-            Err(fault) => {
-                wire.fail(id, fault, shared);
-                return false;
-            }
         };
         let offered = space.len();
         let result = wire.stream.read(space);

@@ -321,11 +321,9 @@ fn handle_ready<H: Handler<M>, M>(driver: &mut Driver<'_, H, M>) {
 
 /// Fires what is due. A timer that is set in here with no delay fires in the next turn at the earliest.
 fn handle_timers<H: Handler<M>, M>(driver: &mut Driver<'_, H, M>, server: &mut Server<H::Session>) {
-    for _ in 0..driver.core.shared.timers.len() {
-        let now = driver.core.shared.now;
-        let Some((id, timer)) = driver.core.shared.timers.pop_due(now) else {
-            return;
-        };
+    let now = driver.core.shared.now;
+    let mark = driver.core.shared.timers.mark();
+    while let Some((id, timer)) = driver.core.shared.timers.pop_due_before(now, mark) {
         match timer {
             Timer::Connection(conn) => handle_deadline(driver.core, conn),
             Timer::Handshake(key) => server.handle_deadline(key, driver),

@@ -182,6 +182,11 @@ impl BufferPool {
         }
     }
 
+    /// Size of the largest buffers in bytes.
+    pub(crate) fn largest(&self) -> usize {
+        self.classes.last().map_or(0, |class| class.size)
+    }
+
     /// Size of the fixed read buffers in bytes.
     pub(crate) fn read_buffer_size(&self) -> usize {
         self.classes[0].size

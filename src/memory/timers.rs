@@ -126,8 +126,22 @@ impl<K: Copy> Timers<K> {
     }
 
     /// Takes out the earliest timer that is due: its deadline is `now` or before.
+    #[cfg(test)]
     pub(crate) fn pop_due(&mut self, now: Instant) -> Option<(TimerId, K)> {
-        let first = self.heap.first().filter(|entry| entry.at <= now)?;
+        self.pop_due_before(now, self.mark())
+    }
+
+    /// Stands between the deadlines that were set before and those that are set from now on.
+    pub(crate) fn mark(&self) -> u64 {
+        self.next_sequence
+    }
+
+    /// As `pop_due`, but leaves deadlines that were set behind `mark`, which must not lie before `now`.
+    pub(crate) fn pop_due_before(&mut self, now: Instant, mark: u64) -> Option<(TimerId, K)> {
+        let first = self
+            .heap
+            .first()
+            .filter(|entry| entry.at <= now && entry.sequence < mark)?;
         let index = first.slot;
         let id = TimerId {
             index,
@@ -137,6 +151,7 @@ impl<K: Copy> Timers<K> {
     }
 
     /// Timers set.
+    #[cfg(test)]
     pub(crate) fn len(&self) -> usize {
         self.heap.len()
     }

@@ -6,7 +6,7 @@ use super::{Handshake, Server};
 use crate::{
     driver::{Adopted, Driver, Handler, ListenerId, Shared, Timer, note},
     memory::Key,
-    transport::{ListenAddr, Listener, PeerAddr, Stream, TokenKind, is_exhaustion},
+    transport::{ListenAddr, Listener, PeerAddr, Stream, TokenKind, is_clients_fault},
 };
 
 /// A listener on the loop.
@@ -24,6 +24,9 @@ impl<S> Server<S> {
         address: &ListenAddr,
         shared: &Shared,
     ) -> io::Result<ListenerId> {
+        if shared.shutting_down {
+            return Err(io::Error::other("the loop shuts down"));
+        }
         let mut listener = Listener::bind(address, &shared.settings.sockets)?;
         let entry = self.ports.vacant_entry();
         let index = entry.key();
@@ -58,7 +61,10 @@ impl<S> Server<S> {
         }
         for index in 0..self.ports.capacity() {
             for _ in 0..driver.core.shared.settings.config.accept_batch {
-                if !self.has_room(&driver.core.shared) || !self.accept_one(index, driver) {
+                if self.backing_off || !self.has_room(&driver.core.shared) {
+                    return;
+                }
+                if !self.accept_one(index, driver) {
                     break;
                 }
             }
@@ -73,7 +79,8 @@ impl<S> Server<S> {
     }
 
     fn has_room(&self, shared: &Shared) -> bool {
-        self.handshakes.len() < shared.settings.config.max_handshakes
+        // Those that wait to be adopted were promised their place.
+        self.handshakes.len() + shared.adopted.len() < shared.settings.config.max_handshakes
     }
 
     /// False when there is nothing more to accept for now.
@@ -99,7 +106,8 @@ impl<S> Server<S> {
                 port.pending = false;
                 false
             }
-            Err(error) if is_exhaustion(&error) => {
+            Err(error) if is_clients_fault(&error) => true,
+            Err(error) => {
                 trace!(%error, "accepting pauses");
                 self.backing_off = true;
                 shared.stats.accept_backoffs += 1;
@@ -107,8 +115,6 @@ impl<S> Server<S> {
                 shared.timers.insert(until, Timer::Accept);
                 false
             }
-            // The client went away while it waited, or the like: the next one may be all right.
-            Err(_) => true,
         }
     }
 

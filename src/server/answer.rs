@@ -45,7 +45,11 @@ impl<S> Server<S> {
             Ok(written) => {
                 let rest = self.answer[written..].to_vec();
                 let then = Then::Open(session, driver.scratch[leftover].to_vec());
-                handshake.phase = Phase::Answer { rest, then };
+                handshake.phase = Phase::Answer {
+                    rest,
+                    written: 0,
+                    then,
+                };
                 driver.core.shared.reserved += 1;
             }
             Err(error) => {
@@ -108,6 +112,7 @@ impl<S> Server<S> {
                 let rest = self.answer[written..].to_vec();
                 handshake.phase = Phase::Answer {
                     rest,
+                    written: 0,
                     then: Then::Close,
                 };
             }
@@ -126,13 +131,11 @@ impl<S> Server<S> {
         let Some(handshake) = self.handshakes.get_mut(key) else {
             return;
         };
-        let Phase::Answer { rest, .. } = &mut handshake.phase else {
+        let Phase::Answer { rest, written, .. } = &mut handshake.phase else {
             return;
         };
-        match write_some(&mut handshake.stream, rest) {
-            Ok(written) if written < rest.len() => {
-                rest.drain(..written);
-            }
+        match write_some(&mut handshake.stream, &rest[*written..]) {
+            Ok(count) if count < rest.len() - *written => *written += count,
             Ok(_) => self.answered(key, driver),
             Err(error) => self.abandon(key, HandshakeFailure::Io(error.kind()), driver),
         }

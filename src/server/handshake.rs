@@ -24,8 +24,12 @@ pub(crate) struct Handshake<S> {
 pub(super) enum Phase<S> {
     /// The request head is coming in. A head that comes in one piece never needs a buffer.
     Head { buffer: Buffer, len: usize },
-    /// The answer is going out and the kernel did not take all of it; `rest` is what it has not.
-    Answer { rest: Vec<u8>, then: Then<S> },
+    /// The answer is going out and the kernel did not take all of it: of `rest` it has `written` bytes.
+    Answer {
+        rest: Vec<u8>,
+        written: usize,
+        then: Then<S>,
+    },
     /// A refusal is written and our side is shut down. Input is thrown away until the client ends its side, so that a
     /// reset does not overtake the answer.
     Drain,
@@ -90,13 +94,19 @@ impl<S> Server<S> {
                 return;
             };
             let Phase::Head { buffer, len } = &mut handshake.phase else {
+                // Refused: the client may have ended its side already, which is not announced again.
+                if matches!(handshake.phase, Phase::Drain) {
+                    self.drain(key, driver);
+                }
                 return;
             };
             let scanned = *len;
             let room = if scanned == 0 {
                 &mut *driver.scratch
             } else {
-                &mut buffer[scanned..]
+                // A whole head goes back to the scratch buffer, with what came behind it.
+                let end = buffer.len().min(driver.scratch.len());
+                &mut buffer[scanned..end]
             };
             match handshake.stream.read(room) {
                 Ok(0) => {
@@ -148,7 +158,15 @@ impl<S> Server<S> {
             &buffer[..end]
         };
         let max_head_size = shared.settings.config.max_head_size;
+        let may_be_http = bytes
+            .first()
+            .is_none_or(|&byte| byte.is_ascii_alphabetic() || matches!(byte, b'\r' | b'\n'));
         match find_head_end(bytes, scanned) {
+            // A TLS handshake or the like: there is nothing to wait for.
+            _ if !may_be_http => {
+                let error = HandshakeError::Malformed;
+                self.refuse(key, error.into(), true, Refusal::Handshake(error), shared);
+            }
             Some(head_end) if head_end <= max_head_size => {
                 if scanned > 0 {
                     driver.scratch[..end].copy_from_slice(&buffer[..end]);

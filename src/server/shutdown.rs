@@ -28,9 +28,10 @@ pub(super) struct Stopping {
     started: Instant,
     deadline: Duration,
     stagger: Duration,
-    /// Slots below this index have been told to close, of `bound` there were at the start. No connection opens any more.
-    told: u32,
-    bound: u32,
+    /// The connections there were at the start. None opens any more.
+    targets: Vec<ConnId>,
+    /// So many of them have been told to close.
+    told: usize,
     forced: usize,
 }
 
@@ -55,8 +56,8 @@ impl<S> Server<S> {
             .now
             .saturating_duration_since(stopping.started);
         let due = stopping.due(elapsed);
-        for index in stopping.told..due {
-            close_at(index, driver);
+        for &id in &stopping.targets[stopping.told..due] {
+            close(id, driver);
         }
         stopping.told = due;
         if elapsed >= stopping.deadline {
@@ -70,7 +71,11 @@ impl<S> Server<S> {
         stagger: Duration,
         driver: &mut Driver<'_, H, M>,
     ) {
-        if self.stopping.is_some() {
+        let now = driver.core.shared.now;
+        if let Some(stopping) = &mut self.stopping {
+            let elapsed = now.saturating_duration_since(stopping.started);
+            stopping.deadline = stopping.deadline.min(elapsed + deadline);
+            stopping.stagger = stopping.stagger.min(elapsed + stagger);
             return;
         }
         driver.core.shared.shutting_down = true;
@@ -78,11 +83,11 @@ impl<S> Server<S> {
         self.adopt(driver);
         self.abort_handshakes(driver);
         self.stopping = Some(Stopping {
-            started: driver.core.shared.now,
+            started: now,
             deadline,
             stagger,
+            targets: driver.core.slots.keys().map(ConnId).collect(),
             told: 0,
-            bound: driver.core.slots.index_bound(),
             forced: 0,
         });
     }
@@ -117,7 +122,7 @@ impl<S> Server<S> {
     pub(crate) fn next_shutdown_step(&self, now: Instant) -> Option<Instant> {
         let stopping = self.stopping.as_ref()?;
         let end = stopping.started + stopping.deadline;
-        Some(if stopping.told < stopping.bound {
+        Some(if stopping.told < stopping.targets.len() {
             end.min(now + STAGGER_STEP)
         } else {
             end
@@ -126,33 +131,27 @@ impl<S> Server<S> {
 }
 
 impl Stopping {
-    /// Slots that are to be told by now, in proportion to the time.
-    fn due(&self, elapsed: Duration) -> u32 {
+    /// Connections that are to be told by now, in proportion to the time.
+    fn due(&self, elapsed: Duration) -> usize {
+        let all = self.targets.len();
         if elapsed >= self.stagger {
-            return self.bound;
+            return all;
         }
-        let share = elapsed.as_nanos() * u128::from(self.bound) / self.stagger.as_nanos().max(1);
-        u32::try_from(share).unwrap_or(self.bound).max(self.told)
+        let share = elapsed.as_nanos() * all as u128 / self.stagger.as_nanos().max(1);
+        usize::try_from(share).unwrap_or(all).max(self.told)
     }
 }
 
-fn close_at<H: Handler<M>, M>(index: u32, driver: &mut Driver<'_, H, M>) {
-    let Some(key) = driver.core.slots.key_at(index) else {
-        return;
-    };
-    if let Some((wire, shared)) = driver.core.wire_mut(ConnId(key)) {
-        wire.close(
-            ConnId(key),
-            CloseCode::GOING_AWAY,
-            CloseCause::Shutdown,
-            shared,
-        );
+fn close<H: Handler<M>, M>(id: ConnId, driver: &mut Driver<'_, H, M>) {
+    if let Some((wire, shared)) = driver.core.wire_mut(id) {
+        wire.close(id, CloseCode::GOING_AWAY, CloseCause::Shutdown, shared);
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::memory::Key;
 
     #[test]
     fn a_staggered_shutdown_tells_all_slots_evenly_and_none_twice() {
@@ -160,11 +159,11 @@ mod tests {
             started: Instant::now(),
             deadline: Duration::from_secs(10),
             stagger: Duration::from_secs(4),
+            targets: vec![ConnId(Key::from_parts(0, 0)); 1000],
             told: 0,
-            bound: 1000,
             forced: 0,
         };
-        let shares: Vec<u32> = [0, 1000, 2000, 3999, 4000, 9000]
+        let shares: Vec<usize> = [0, 1000, 2000, 3999, 4000, 9000]
             .into_iter()
             .map(|millis| {
                 stopping.told = stopping.due(Duration::from_millis(millis));

@@ -151,24 +151,15 @@ impl Source for Listener {
     }
 }
 
-/// `EMFILE`, `ENFILE`, `ENOBUFS`, `ENOMEM`: numbers that Linux, macOS and the BSDs agree on, `ENOBUFS` excepted.
-const EXHAUSTION: [i32; 4] = [
-    24,
-    23,
-    if cfg!(any(target_os = "linux", target_os = "android")) {
-        105
-    } else {
-        55
-    },
-    12,
-];
-
-/// True exactly when accepting failed because the process or the system has run out of something, so that trying again at
-/// once would fail again.
-pub(crate) fn is_exhaustion(error: &io::Error) -> bool {
-    error
-        .raw_os_error()
-        .is_some_and(|code| EXHAUSTION.contains(&code))
+/// True exactly when accepting failed because of the one client, so that the next may be all right. Anything else (no more
+/// descriptors or memory, a broken network) would most likely happen again at once.
+pub(crate) fn is_clients_fault(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::ConnectionAborted
+            | io::ErrorKind::ConnectionReset
+            | io::ErrorKind::Interrupted
+    )
 }
 
 #[cfg(test)]
@@ -177,10 +168,12 @@ mod tests {
 
     #[test]
     fn running_out_is_told_from_a_client_that_went_away() {
-        for code in EXHAUSTION {
-            assert!(is_exhaustion(&io::Error::from_raw_os_error(code)));
+        const EMFILE: i32 = 24;
+        const ENFILE: i32 = 23;
+        const ENOMEM: i32 = 12;
+        for code in [EMFILE, ENFILE, ENOMEM] {
+            assert!(!is_clients_fault(&io::Error::from_raw_os_error(code)));
         }
-        assert!(!is_exhaustion(&io::ErrorKind::ConnectionAborted.into()));
-        assert!(!is_exhaustion(&io::ErrorKind::WouldBlock.into()));
+        assert!(is_clients_fault(&io::ErrorKind::ConnectionAborted.into()));
     }
 }

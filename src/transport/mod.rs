@@ -13,7 +13,7 @@ mod stream;
 mod tokens;
 
 pub use listener::ListenAddr;
-pub(crate) use listener::{Listener, is_exhaustion};
+pub(crate) use listener::{Listener, is_clients_fault};
 pub(crate) use options::SocketOptions;
 pub use stream::{PeerAddr, Stream};
 pub(crate) use tokens::TokenKind;

@@ -1,0 +1,113 @@
+use std::{
+    io::{BufRead, BufReader, Read},
+    net::SocketAddr,
+    path::PathBuf,
+    process::{Child, Command, ExitStatus, Output, Stdio},
+    time::Instant,
+};
+
+use super::DEADLINE;
+
+/// The example server as a process of its own.
+pub struct EchoServer {
+    pub addr: SocketAddr,
+    child: Child,
+}
+
+impl EchoServer {
+    /// Starts it on a port of its own, with at most `descriptors` open descriptors if that is said.
+    pub fn start(descriptors: Option<u32>) -> Self {
+        let limit = descriptors.map_or(String::new(), |count| format!("ulimit -n {count}; "));
+        let mut child = Command::new("sh")
+            .args(["-c", &format!("{limit}exec \"$0\" --listen 127.0.0.1:0")])
+            .arg(binary())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut line = String::new();
+        BufReader::new(child.stdout.as_mut().unwrap())
+            .read_line(&mut line)
+            .unwrap();
+        let address = line.trim().strip_prefix("listening on ws://");
+        Self {
+            addr: address.expect(&line).parse().unwrap(),
+            child,
+        }
+    }
+
+    /// Runs it to its end, which comes by itself.
+    pub fn run(arguments: &[&str]) -> Output {
+        Command::new(binary()).args(arguments).output().unwrap()
+    }
+
+    /// Sends a signal by its name.
+    pub fn signal(&self, name: &str) {
+        let id = self.child.id().to_string();
+        let status = Command::new("kill").args(["-s", name, &id]).status();
+        assert!(status.unwrap().success());
+    }
+
+    /// Processor time that it has used so far, in clock ticks of 10 ms.
+    pub fn ticks(&self) -> u64 {
+        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.child.id())).unwrap();
+        // Behind the name in brackets: state is the first field, user and system time are the 12th and 13th.
+        let fields = stat.rsplit(')').next().unwrap();
+        let mut times = fields.split_whitespace().skip(11);
+        let mut next = || times.next().unwrap().parse::<u64>().unwrap();
+        next() + next()
+    }
+
+    /// How many descriptors it has open.
+    pub fn descriptors(&self) -> usize {
+        let directory = format!("/proc/{}/fd", self.child.id());
+        std::fs::read_dir(directory).unwrap().count()
+    }
+
+    /// Waits until it ends by itself.
+    pub fn wait(&mut self) -> ExitStatus {
+        let end = Instant::now() + DEADLINE;
+        loop {
+            if let Some(status) = self.child.try_wait().unwrap() {
+                return status;
+            }
+            assert!(Instant::now() < end, "the server does not end");
+            std::thread::yield_now();
+        }
+    }
+
+    /// What it has written to its output since the first line. It must have ended.
+    pub fn output(&mut self) -> String {
+        let mut text = String::new();
+        let stdout = self.child.stdout.as_mut().unwrap();
+        stdout.read_to_string(&mut text).unwrap();
+        text
+    }
+}
+
+impl Drop for EchoServer {
+    fn drop(&mut self) {
+        // Of use only when a test failed.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// The example lies beside the tests. Cargo builds it with them, unless this test target alone is asked for.
+fn binary() -> PathBuf {
+    static BUILT: std::sync::OnceLock<PathBuf> = std::sync::OnceLock::new();
+    BUILT
+        .get_or_init(|| {
+            let test = std::env::current_exe().unwrap();
+            let profile = test.ancestors().nth(2).unwrap();
+            let mut build = Command::new(env!("CARGO"));
+            build
+                .args(["build", "--quiet", "--example", "echo_server"])
+                .current_dir(env!("CARGO_MANIFEST_DIR"));
+            if profile.ends_with("release") {
+                build.arg("--release");
+            }
+            assert!(build.status().unwrap().success());
+            profile.join("examples/echo_server")
+        })
+        .clone()
+}
