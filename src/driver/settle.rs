@@ -78,7 +78,7 @@ impl<H: Handler<M>, M> Driver<'_, H, M> {
         note(&mut shared.stats.connections, self.core.slots.len());
         if let Some(close) = close {
             shared.stats.closed.count(close.cause);
-            trace!(?id, ?close, "connection closed");
+            trace!("connection closed", id, close);
             self.app
                 .on_close(&mut Connections::new(self.core), id, session, &close);
         }

@@ -108,7 +108,7 @@ impl<S> Server<S> {
             }
             Err(error) if is_clients_fault(&error) => true,
             Err(error) => {
-                trace!(%error, "accepting pauses");
+                trace!("accepting pauses", error);
                 self.backing_off = true;
                 shared.stats.accept_backoffs += 1;
                 let until = shared.now + shared.settings.config.accept_backoff;

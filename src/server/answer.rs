@@ -80,12 +80,7 @@ impl<S> Server<S> {
         refusal: Refusal,
         shared: &mut Shared,
     ) {
-        trace!(
-            ?key,
-            ?refusal,
-            status = answer.status(),
-            "handshake refused"
-        );
+        trace!("handshake refused", key, refusal);
         count(refusal, shared);
         self.write_answer(key, &answer, include_body, shared);
     }
@@ -277,8 +272,7 @@ impl<S> Server<S> {
 
     /// The client went away before it had an answer.
     pub(super) fn lose(&mut self, key: Key, error: io::ErrorKind, shared: &mut Shared) {
-        trace!(?key, ?error, "handshake lost");
-        let _ = error;
+        trace!("handshake lost", key, error);
         count(Refusal::Lost, shared);
         self.remove(key, shared);
     }
