@@ -1,14 +1,15 @@
 use super::{
     SendErrorKind,
     frames::{MAX_CONTROL_FRAME, encode_close, encode_control},
+    mask_keys::MaskKeys,
 };
 use crate::{
     memory::{CONTROL_RING_LEN, ControlRing, MAX_FRAME_LEN},
-    protocol::{ClosePayload, FIN, MAX_CONTROL_PAYLOAD, Opcode},
+    protocol::{ClosePayload, FIN, MAX_CONTROL_PAYLOAD, Opcode, Role},
 };
 
-/// Room for everything that may wait, the ring and the automatic pong, and for one frame more, so that the last one is never
-/// left behind for want of a few bytes.
+/// Room for everything of a server's that may wait, the ring and the automatic pong, and for one frame more, so that the last
+/// one is never left behind for want of a few bytes. A client's mask keys may make it two writes.
 const OUTGOING_LEN: usize = CONTROL_RING_LEN + 2 * MAX_CONTROL_FRAME;
 
 /// The control frames of a connection: those that wait, and those that stand among the data and are being written.
@@ -84,24 +85,27 @@ impl Control {
 
     /// Moves what waits behind the frames that are being written, as far as there is room: the pong first, then the ring in
     /// its order.
-    pub(super) fn collect(&mut self) {
-        self.collect_pong();
-        let mut frame = [0; MAX_FRAME_LEN];
+    pub(super) fn collect(&mut self, role: Role, keys: &mut MaskKeys) {
+        self.collect_pong(role, keys);
+        let mut frame = [0; MAX_CONTROL_FRAME];
+        let mut entry = [0; MAX_FRAME_LEN];
         while self.has_room() {
-            let Some(len) = self.ring.pop(&mut frame) else {
+            let Some(entry_len) = self.ring.pop(&mut entry) else {
                 return;
             };
+            let (opcode, payload) = (Opcode::from_bits(entry[0]), &entry[2..entry_len]);
+            let len = encode_control(opcode, payload, keys.for_frame(role), &mut frame);
             self.add(&frame[..len]);
         }
     }
 
     /// Moves the pong that waits behind the frames that are being written, if there is room.
-    pub(super) fn collect_pong(&mut self) {
+    pub(super) fn collect_pong(&mut self, role: Role, keys: &mut MaskKeys) {
         if self.has_room() {
             if let Some(pong) = self.pong.take() {
                 let mut frame = [0; MAX_CONTROL_FRAME];
                 let payload = &pong.payload[..pong.len];
-                let len = encode_control(Opcode::Pong, payload, &mut frame);
+                let len = encode_control(Opcode::Pong, payload, keys.for_frame(role), &mut frame);
                 self.add(&frame[..len]);
             }
         }
@@ -123,9 +127,9 @@ impl Control {
     }
 
     /// Encodes the close frame; what waits is dropped, for nothing may follow it.
-    pub(super) fn set_close(&mut self, payload: &ClosePayload<'_>) {
+    pub(super) fn set_close(&mut self, payload: &ClosePayload<'_>, key: Option<[u8; 4]>) {
         self.clear();
-        self.close_len = encode_close(payload, &mut self.close);
+        self.close_len = encode_close(payload, key, &mut self.close);
     }
 
     /// The close frame.

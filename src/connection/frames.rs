@@ -4,7 +4,7 @@ use bytes::{Bytes, BytesMut};
 
 use crate::protocol::{
     ClosePayload, FrameHeader, MAX_CONTROL_PAYLOAD, MAX_HEADER_LEN, MessageKind, Opcode,
-    ParsedHeader, ProtocolError, Role, Rules,
+    ParsedHeader, ProtocolError, Role, Rules, apply_mask,
 };
 
 /// Frames that are encoded once and sent to any number of connections.
@@ -57,6 +57,41 @@ impl Frames {
 
     pub(crate) fn shared(&self) -> Bytes {
         self.bytes.clone()
+    }
+
+    /// Length in bytes of the same frames with a mask key each.
+    pub(crate) fn masked_len(&self) -> usize {
+        self.bytes.len() + 4 * self.iter().count()
+    }
+
+    /// Writes the frames to `out`, which has [`Frames::masked_len`] bytes, each masked with a key of its own.
+    pub(crate) fn copy_masked(
+        &self,
+        mut fresh_key: impl FnMut() -> Option<[u8; 4]>,
+        out: &mut [u8],
+    ) {
+        let mut at = 0;
+        for (header, payload) in self.iter() {
+            let header = FrameHeader {
+                mask: fresh_key(),
+                ..header
+            };
+            at += encode_frame(header, payload, &mut out[at..]);
+        }
+    }
+
+    fn iter(&self) -> impl Iterator<Item = (FrameHeader, &[u8])> {
+        let mut rest = &self.bytes[..];
+        std::iter::from_fn(move || {
+            // Whole and well-formed, as the constructors have seen to.
+            let Ok(ParsedHeader::Complete(header, header_len)) = FrameHeader::parse(rest) else {
+                return None;
+            };
+            let payload_len = usize::try_from(header.payload_len).ok()?;
+            let payload = rest.get(header_len..header_len.checked_add(payload_len)?)?;
+            rest = &rest[header_len + payload_len..];
+            Some((header, payload))
+        })
     }
 }
 
@@ -210,28 +245,46 @@ fn check_frames(mut bytes: &[u8]) -> Result<(), FramesError> {
     }
 }
 
+/// Length in bytes of the largest control frame, mask key included.
+pub(crate) const MAX_CONTROL_FRAME: usize = 2 + 4 + MAX_CONTROL_PAYLOAD;
+
 /// A close frame, ready to be written.
-pub(crate) fn encode_close(payload: &ClosePayload<'_>, out: &mut [u8; MAX_CONTROL_FRAME]) -> usize {
+pub(crate) fn encode_close(
+    payload: &ClosePayload<'_>,
+    key: Option<[u8; 4]>,
+    out: &mut [u8; MAX_CONTROL_FRAME],
+) -> usize {
     let mut encoded = [0; MAX_CONTROL_PAYLOAD];
     let payload_len = payload.encode(&mut encoded);
-    encode_control(Opcode::Close, &encoded[..payload_len], out)
+    encode_control(Opcode::Close, &encoded[..payload_len], key, out)
 }
 
 /// A control frame, ready to be written. `payload` has at most 125 bytes.
 pub(crate) fn encode_control(
     opcode: Opcode,
     payload: &[u8],
+    key: Option<[u8; 4]>,
     out: &mut [u8; MAX_CONTROL_FRAME],
 ) -> usize {
-    let mut header = [0; MAX_HEADER_LEN];
-    let header_len = FrameHeader::new(opcode, payload.len() as u64).encode(&mut header);
-    out[..header_len].copy_from_slice(&header[..header_len]);
-    out[header_len..header_len + payload.len()].copy_from_slice(payload);
-    header_len + payload.len()
+    let header = FrameHeader {
+        mask: key,
+        ..FrameHeader::new(opcode, payload.len() as u64)
+    };
+    encode_frame(header, payload, out)
 }
 
-/// Length in bytes of the largest unmasked control frame.
-pub(crate) const MAX_CONTROL_FRAME: usize = 2 + MAX_CONTROL_PAYLOAD;
+/// Writes a frame to the front of `out`, which has room for it, masked as its header says; returns its length.
+fn encode_frame(header: FrameHeader, payload: &[u8], out: &mut [u8]) -> usize {
+    let mut encoded = [0; MAX_HEADER_LEN];
+    let header_len = header.encode(&mut encoded);
+    out[..header_len].copy_from_slice(&encoded[..header_len]);
+    let end = header_len + payload.len();
+    out[header_len..end].copy_from_slice(payload);
+    if let Some(key) = header.mask {
+        apply_mask(key, 0, &mut out[header_len..end]);
+    }
+    end
+}
 
 #[cfg(test)]
 mod tests {
@@ -250,6 +303,41 @@ mod tests {
             Frames::from_raw(frames.as_bytes().to_vec()).unwrap(),
             frames
         );
+    }
+
+    #[test]
+    fn a_masked_copy_holds_the_same_frames_with_a_key_each() {
+        let frames = Frames::builder()
+            .message(MessageKind::Text, b"hello")
+            .fragments(MessageKind::Binary, &[b"", &[7; 300]])
+            .build();
+        let mut out = vec![0; frames.masked_len()];
+        let mut keys = (1..).map(|n| [n, 2, 3, 4]);
+        frames.copy_masked(|| keys.next(), &mut out);
+        let mut unmasked = Vec::new();
+        let mut rest = &out[..];
+        for expected_key in 1..=3 {
+            let Ok(ParsedHeader::Complete(header, header_len)) = FrameHeader::parse(rest) else {
+                panic!()
+            };
+            assert_eq!(header.mask, Some([expected_key, 2, 3, 4]));
+            let end = header_len + header.payload_len as usize;
+            let mut payload = rest[header_len..end].to_vec();
+            apply_mask(header.mask.unwrap(), 0, &mut payload);
+            let mut frame = vec![0; end];
+            let len = encode_frame(
+                FrameHeader {
+                    mask: None,
+                    ..header
+                },
+                &payload,
+                &mut frame,
+            );
+            unmasked.extend_from_slice(&frame[..len]);
+            rest = &rest[end..];
+        }
+        assert!(rest.is_empty());
+        assert_eq!(unmasked, frames.as_bytes());
     }
 
     #[test]

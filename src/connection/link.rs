@@ -4,13 +4,14 @@ use super::{
     Close, CloseCause, Initiator, InvalidCloseCode, Pools, Sent, deadlines::Deadlines,
     inbox::Inbox, outbox::Outbox, state::State,
 };
-use crate::protocol::{CloseCode, ClosePayload};
+use crate::protocol::{CloseCode, ClosePayload, Role};
 
 /// One connection of the protocol: its state, its input, its output, its deadlines.
 ///
 /// Everything that changes the state goes through the methods here, so that a close frame is staged exactly once and the
 /// `Close` that the application gets is written exactly once.
 pub(crate) struct Link {
+    role: Role,
     state: State,
     pub(crate) inbox: Inbox,
     pub(crate) outbox: Outbox,
@@ -22,15 +23,20 @@ pub(crate) struct Link {
 }
 
 impl Link {
-    pub(crate) fn new(now: Instant) -> Self {
+    pub(crate) fn new(role: Role, now: Instant) -> Self {
         Self {
+            role,
             state: State::default(),
             inbox: Inbox::default(),
-            outbox: Outbox::default(),
+            outbox: Outbox::new(role),
             deadlines: Deadlines::new(now),
             close: None,
             heard_close: false,
         }
+    }
+
+    pub(crate) fn role(&self) -> Role {
+        self.role
     }
 
     pub(crate) fn state(&self) -> State {

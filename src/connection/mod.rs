@@ -10,6 +10,7 @@
 //! | pings, pongs and the close frame, while they wait | `control` |
 //! | timeouts | `deadlines` |
 //! | what is sent | `payload`, `frames` |
+//! | where mask keys come from | `mask_keys` |
 
 mod assembly;
 mod close;
@@ -19,6 +20,7 @@ mod error;
 mod frames;
 mod inbox;
 mod link;
+mod mask_keys;
 mod outbox;
 mod payload;
 mod pools;

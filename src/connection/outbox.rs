@@ -6,7 +6,7 @@ use super::{
     segment::{Frame, Message, Segment, Walk},
 };
 use crate::protocol::{
-    ClosePayload, FrameHeader, MAX_CONTROL_PAYLOAD, MAX_HEADER_LEN, MessageKind, Opcode,
+    ClosePayload, FrameHeader, MAX_CONTROL_PAYLOAD, MAX_HEADER_LEN, MessageKind, Opcode, Role,
 };
 
 /// Parts of a message that are offered to the kernel without copying them first.
@@ -18,8 +18,8 @@ const DIRECT_WRITE_MIN: usize = 16 * 1024;
 /// What waits to be written on a connection.
 ///
 /// Sending stages here; [`Outbox::flush`] is the one place that writes. With nothing staged it is one null pointer.
-#[derive(Default)]
 pub(crate) struct Outbox {
+    role: Role,
     queue: Option<Box<Queue>>,
     /// True exactly when the kernel took less than it was offered and has not said since that it takes more.
     blocked: bool,
@@ -44,6 +44,14 @@ pub(crate) enum Flushed {
 }
 
 impl Outbox {
+    pub(crate) fn new(role: Role) -> Self {
+        Self {
+            role,
+            queue: None,
+            blocked: false,
+        }
+    }
+
     /// Data bytes that are staged and not written.
     #[inline]
     pub(crate) fn backlog(&self) -> usize {
@@ -79,13 +87,22 @@ impl Outbox {
                 payload,
             });
         }
-        let message = Message::new(kind, payload);
-        if let Err(kind) = self.check_backlog(message.total, limits) {
-            return Err(SendError {
-                kind,
-                payload: message.payload,
-            });
+        // Accepted before it is masked: a payload that is refused comes back as it was.
+        let payload_len = payload.len();
+        let header_len = FrameHeader::new(kind.opcode(), payload_len as u64).encoded_len();
+        if let Err(kind) = self.check_backlog(header_len + payload_len, limits) {
+            return Err(SendError { kind, payload });
         }
+        let key = pools.mask_keys.for_frame(self.role);
+        let message = match Message::new(kind, payload, key, pools) {
+            Ok(message) => message,
+            Err(payload) => {
+                return Err(SendError {
+                    kind: SendErrorKind::OutOfBuffers,
+                    payload,
+                });
+            }
+        };
         self.queue(pools).push(Segment::Message(message));
         Ok(())
     }
@@ -102,10 +119,16 @@ impl Outbox {
         flushed: impl FnMut(Sent),
     ) -> Result<(), SendErrorKind> {
         let payload_len = parts.iter().map(|part| part.len()).sum::<usize>();
+        let key = pools.mask_keys.for_frame(self.role);
         let mut header = [0; MAX_HEADER_LEN];
-        let header_len = FrameHeader::new(kind.opcode(), payload_len as u64).encode(&mut header);
+        let header_len = FrameHeader {
+            mask: key,
+            ..FrameHeader::new(kind.opcode(), payload_len as u64)
+        }
+        .encode(&mut header);
         let frame = Frame {
             header: &header[..header_len],
+            key,
             parts,
             total: header_len + payload_len,
         };
@@ -113,10 +136,13 @@ impl Outbox {
         if frame.total > pools.buffers.largest() {
             return Err(SendErrorKind::TooBig);
         }
-        if payload_len >= DIRECT_WRITE_MIN && !self.blocked && parts.len() <= MAX_DIRECT_PARTS {
+        // What has to be masked has to be copied.
+        let direct =
+            payload_len >= DIRECT_WRITE_MIN && key.is_none() && parts.len() <= MAX_DIRECT_PARTS;
+        if direct && !self.blocked {
             return self.write_through(&frame, pools, out, flushed);
         }
-        self.append(frame.total, pools, |space| frame.copy_rest(0, space))
+        self.append(frame.total, pools, |space| frame.copy_masked(space))
     }
 
     /// Stages frames that others share: small ones are copied, large ones are referred to.
@@ -131,11 +157,32 @@ impl Outbox {
             return Ok(());
         }
         self.check_backlog(bytes.len(), limits)?;
+        if self.role == Role::Client {
+            return self.copy_frames_masked(frames, pools);
+        }
         if bytes.len() < DIRECT_WRITE_MIN {
             return self.append(bytes.len(), pools, |space| space.copy_from_slice(bytes));
         }
         self.queue(pools)
             .push(Segment::Shared(Walk::default(), frames.shared()));
+        Ok(())
+    }
+
+    fn copy_frames_masked(
+        &mut self,
+        frames: &Frames,
+        pools: &mut Pools,
+    ) -> Result<(), SendErrorKind> {
+        let len = frames.masked_len();
+        let mut buffer = pools
+            .buffers
+            .lease(len)
+            .ok_or(SendErrorKind::OutOfBuffers)?;
+        frames.copy_masked(
+            || pools.mask_keys.for_frame(Role::Client),
+            &mut buffer[..len],
+        );
+        self.queue(pools).push(Segment::copied(buffer, len));
         Ok(())
     }
 
@@ -162,7 +209,8 @@ impl Outbox {
         flushed: impl FnMut(Sent),
     ) {
         if self.queue(pools).has_pong() && !self.blocked {
-            self.queue(pools).weave_pong();
+            let role = self.role;
+            self.queue(pools).weave_pong(role, &mut pools.mask_keys);
             if self.queue(pools).has_pong() {
                 // An error is not lost: the flush that follows meets it again.
                 let _ = self.flush(out, pools, flushed);
@@ -173,7 +221,8 @@ impl Outbox {
 
     /// Stages the close frame behind everything else. Nothing may be staged after it; control frames that wait are dropped.
     pub(crate) fn close(&mut self, payload: &ClosePayload<'_>, pools: &mut Pools) {
-        self.queue(pools).push_close(payload);
+        let key = pools.mask_keys.for_frame(self.role);
+        self.queue(pools).push_close(payload, key);
     }
 
     /// Drops what is staged and not in flight; a frame in flight is finished. Payloads that are dropped go to `discarded`.
@@ -208,7 +257,7 @@ impl Outbox {
             if self.blocked {
                 return Ok(Flushed::Blocked);
             }
-            let (offered, taken) = if queue.weave_control(pools) {
+            let (offered, taken) = if queue.weave_control(self.role, pools) {
                 queue.write_once(out, &[])?
             } else {
                 queue.write_front(out)?
@@ -227,9 +276,9 @@ impl Outbox {
         out: &mut impl Write,
         flushed: impl FnMut(Sent),
     ) -> Result<(), SendErrorKind> {
-        let queue = self.queue(pools);
-        if !queue.weave_control(pools) {
-            return self.append(frame.total, pools, |space| frame.copy_rest(0, space));
+        let role = self.role;
+        if !self.queue(pools).weave_control(role, pools) {
+            return self.append(frame.total, pools, |space| frame.copy_masked(space));
         }
         // Asked before the first byte is written: afterwards there is no way back.
         if !pools.buffers.can_lease(frame.total) {
@@ -239,6 +288,7 @@ impl Outbox {
         let mut slices = [IoSlice::new(&[]); 1 + MAX_DIRECT_PARTS];
         slices[0] = IoSlice::new(frame.header);
         slices[1..=frame.parts.len()].copy_from_slice(frame.parts);
+        let queue = self.queue(pools);
         let waiting = queue.unwritten();
         // An error is not lost: the flush that follows meets it again, and ends the connection.
         let (offered, taken) = queue

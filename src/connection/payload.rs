@@ -2,7 +2,7 @@ use std::{fmt, io::IoSlice};
 
 use bytes::Bytes;
 
-use crate::memory::PoolBuf;
+use crate::{memory::PoolBuf, protocol::apply_mask};
 
 /// What a message is made of when its bytes are handed over with `send`.
 ///
@@ -57,6 +57,55 @@ impl Payload {
             Self::Owned(bytes) => bytes,
             Self::Parts(parts) => parts.into_iter().flat_map(Self::into_vec).collect(),
             single => single.as_slice().map(<[u8]>::to_vec).unwrap_or_default(),
+        }
+    }
+
+    /// Masks (or unmasks) the bytes in place, as the payload of one frame. False, with nothing changed, when they are shared
+    /// with others.
+    pub(crate) fn apply_mask(&mut self, key: [u8; 4]) -> bool {
+        self.is_exclusive() && {
+            self.mask_from(key, 0);
+            true
+        }
+    }
+
+    /// True exactly when nobody else sees the bytes.
+    fn is_exclusive(&self) -> bool {
+        match self {
+            Self::Owned(_) | Self::Pooled(_) => true,
+            Self::Static(bytes) => bytes.is_empty(),
+            Self::Shared(bytes) => bytes.is_empty(),
+            Self::Parts(parts) => parts.iter().all(Self::is_exclusive),
+        }
+    }
+
+    /// Masks bytes that begin at `offset` of the frame; returns the offset behind them.
+    fn mask_from(&mut self, key: [u8; 4], offset: usize) -> usize {
+        let bytes = match self {
+            Self::Owned(bytes) => &mut bytes[..],
+            Self::Pooled(bytes) => &mut bytes[..],
+            Self::Static(_) | Self::Shared(_) => &mut [],
+            Self::Parts(parts) => {
+                return parts
+                    .iter_mut()
+                    .fold(offset, |offset, part| part.mask_from(key, offset));
+            }
+        };
+        apply_mask(key, offset, bytes);
+        offset + bytes.len()
+    }
+
+    /// Copies all parts to `out`, which has just their length.
+    pub(crate) fn copy_to(&self, out: &mut [u8]) {
+        match self {
+            Self::Parts(parts) => {
+                let mut at = 0;
+                for part in parts {
+                    part.copy_to(&mut out[at..at + part.len()]);
+                    at += part.len();
+                }
+            }
+            single => out.copy_from_slice(single.as_slice().unwrap_or_default()),
         }
     }
 
@@ -195,6 +244,23 @@ mod tests {
             assert_eq!(bytes, 6 - skip);
         }
         assert_eq!(payload.into_vec(), b"abcdef");
+    }
+
+    #[test]
+    fn only_bytes_of_ones_own_are_masked_and_parts_are_one_frame() {
+        let key = [1, 2, 3, 4];
+        let mut parts = Payload::from(vec![
+            Payload::from(vec![0; 3]),
+            Payload::from(""),
+            Payload::from(vec![0; 3]),
+        ]);
+        assert!(parts.apply_mask(key));
+        assert_eq!(parts.into_vec(), [1, 2, 3, 4, 1, 2]);
+        let mut mixed = Payload::from(vec![Payload::from(vec![0; 3]), Payload::from("x")]);
+        assert!(!mixed.apply_mask(key));
+        let mut copy = [9; 4];
+        mixed.copy_to(&mut copy);
+        assert_eq!(copy, [0, 0, 0, b'x'], "nothing was changed");
     }
 
     #[test]

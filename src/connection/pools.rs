@@ -1,4 +1,4 @@
-use super::{inbox::Unfinished, queue::Queue};
+use super::{inbox::Unfinished, mask_keys::MaskKeys, queue::Queue};
 use crate::{
     config::Config,
     memory::{Buffer, BufferPool, Recycler},
@@ -7,11 +7,12 @@ use crate::{
 /// How many boxes of unfinished state are kept for reuse; above it they are freed. One box is at most about a kilobyte.
 const MAX_RECYCLED: usize = 1024;
 
-/// The memory that connections lease from.
+/// What connections lease and draw from.
 pub(crate) struct Pools {
     pub(crate) buffers: BufferPool,
     pub(crate) unfinished: Recycler<Unfinished>,
     pub(crate) queues: Recycler<Queue>,
+    pub(crate) mask_keys: MaskKeys,
 }
 
 impl Pools {
@@ -20,6 +21,7 @@ impl Pools {
             buffers: BufferPool::new(config),
             unfinished: Recycler::new(MAX_RECYCLED),
             queues: Recycler::new(MAX_RECYCLED),
+            mask_keys: MaskKeys::new(),
         }
     }
 

@@ -6,9 +6,10 @@ use std::{
 use super::{
     Outcome, Pools, SendErrorKind, Sent,
     control::Control,
+    mask_keys::MaskKeys,
     segment::{Copied, Frame, Segment, Walk},
 };
-use crate::protocol::{ClosePayload, Opcode};
+use crate::protocol::{ClosePayload, Opcode, Role};
 
 /// Slices handed to the kernel in one `writev`. Linux takes 1,024; beyond a few dozen there is nothing to gain.
 const MAX_SLICES: usize = 64;
@@ -71,8 +72,8 @@ impl Queue {
         self.control.has_pong()
     }
 
-    pub(super) fn push_close(&mut self, payload: &ClosePayload<'_>) {
-        self.control.set_close(payload);
+    pub(super) fn push_close(&mut self, payload: &ClosePayload<'_>, key: Option<[u8; 4]>) {
+        self.control.set_close(payload, key);
         self.push(Segment::Close { written: 0 });
     }
 
@@ -104,11 +105,7 @@ impl Queue {
             .lease(size)
             .ok_or(SendErrorKind::OutOfBuffers)?;
         fill(&mut buffer[..len]);
-        self.push(Segment::Copied(Copied {
-            buffer,
-            end: len,
-            walk: Walk::default(),
-        }));
+        self.push(Segment::copied(buffer, len));
         Ok(())
     }
 
@@ -120,7 +117,7 @@ impl Queue {
         pools: &mut Pools,
     ) -> Result<(), SendErrorKind> {
         if written == 0 {
-            return self.append(frame.total, pools, |space| frame.copy_rest(0, space));
+            return self.append(frame.total, pools, |space| frame.copy_masked(space));
         }
         let end = frame.total - written;
         // A class above the fitting one may have a buffer where that one has none.
@@ -144,7 +141,7 @@ impl Queue {
     /// Puts the control frames that wait in front of everything. False when a frame is in flight that has to be finished
     /// first: then the front segment ends with that frame, and nothing else may be written.
     #[inline]
-    pub(super) fn weave_control(&mut self, pools: &mut Pools) -> bool {
+    pub(super) fn weave_control(&mut self, role: Role, pools: &mut Pools) -> bool {
         if !self.control.is_waiting() {
             return true;
         }
@@ -155,15 +152,15 @@ impl Queue {
             return false;
         }
         self.start_control();
-        self.control.collect();
+        self.control.collect(role, &mut pools.mask_keys);
         true
     }
 
     /// Makes room for another pong by moving the one that waits to the front of everything, if nothing is in flight.
-    pub(super) fn weave_pong(&mut self) {
+    pub(super) fn weave_pong(&mut self, role: Role, keys: &mut MaskKeys) {
         if self.in_flight().is_none() {
             self.start_control();
-            self.control.collect_pong();
+            self.control.collect_pong(role, keys);
         }
     }
 
@@ -352,11 +349,7 @@ impl Queue {
             Segment::Copied(copied) => pools.give_back(copied.buffer),
             Segment::Message(message) => {
                 self.payloads -= 1;
-                back(Sent {
-                    kind: message.kind,
-                    payload: message.payload,
-                    outcome,
-                });
+                back(message.into_sent(outcome, pools));
             }
             Segment::Shared(..) | Segment::Control { .. } | Segment::Close { .. } => {}
         }

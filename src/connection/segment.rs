@@ -2,10 +2,10 @@ use std::io::IoSlice;
 
 use bytes::Bytes;
 
-use super::{Payload, Pools};
+use super::{Outcome, Payload, Pools, Sent, sent::Mask};
 use crate::{
     memory::Buffer,
-    protocol::{FrameHeader, MAX_HEADER_LEN, MessageKind, ParsedHeader},
+    protocol::{FrameHeader, MAX_HEADER_LEN, MessageKind, ParsedHeader, apply_mask},
 };
 
 /// A piece of what waits to be written: one or more whole frames, or the rest of them.
@@ -30,8 +30,11 @@ pub(crate) struct Copied {
 }
 
 pub(crate) struct Message {
-    pub(crate) kind: MessageKind,
-    pub(crate) payload: Payload,
+    kind: MessageKind,
+    payload: Payload,
+    /// The payload as it goes over the wire, when that is masked and `payload` cannot be: leased, the front of it in use.
+    masked_copy: Option<Buffer>,
+    mask: Mask,
     pub(crate) header: [u8; MAX_HEADER_LEN],
     pub(crate) header_len: usize,
     /// Bytes of header and payload that the kernel has.
@@ -43,13 +46,23 @@ pub(crate) struct Message {
 /// A message that is being copied: its header, and its payload in parts.
 pub(crate) struct Frame<'a> {
     pub(crate) header: &'a [u8],
+    pub(crate) key: Option<[u8; 4]>,
     pub(crate) parts: &'a [IoSlice<'a>],
     /// Bytes of header and payload together.
     pub(crate) total: usize,
 }
 
 impl Frame<'_> {
-    /// Copies everything behind the first `skip` bytes to `space`, which has just that length.
+    /// Copies the whole frame to `space`, which has just its length, masked as its header says.
+    #[inline]
+    pub(crate) fn copy_masked(&self, space: &mut [u8]) {
+        self.copy_rest(0, space);
+        if let Some(key) = self.key {
+            apply_mask(key, 0, &mut space[self.header.len()..]);
+        }
+    }
+
+    /// Copies everything behind the first `skip` bytes to `space`, which has just that length. Not masked.
     #[inline]
     pub(crate) fn copy_rest(&self, mut skip: usize, space: &mut [u8]) {
         let mut at = 0;
@@ -94,6 +107,15 @@ impl Walk {
 }
 
 impl Segment {
+    /// Whole frames that fill the first `len` bytes of a leased buffer.
+    pub(crate) fn copied(buffer: Buffer, len: usize) -> Self {
+        Self::Copied(Copied {
+            buffer,
+            end: len,
+            walk: Walk::default(),
+        })
+    }
+
     /// Bytes not yet written, of data (control frames do not count as backlog).
     pub(crate) fn backlog(&self) -> usize {
         match self {
@@ -177,18 +199,53 @@ impl Copied {
 }
 
 impl Message {
-    pub(crate) fn new(kind: MessageKind, payload: Payload) -> Self {
+    /// A message whose frame is masked with `key` if there is one: in place if the payload allows, in a leased copy if not.
+    ///
+    /// # Errors
+    /// The payload, untouched, when there is no buffer for the copy.
+    pub(crate) fn new(
+        kind: MessageKind,
+        mut payload: Payload,
+        key: Option<[u8; 4]>,
+        pools: &mut Pools,
+    ) -> Result<Self, Payload> {
         let payload_len = payload.len();
-        let mut header = [0; MAX_HEADER_LEN];
-        let header_len = FrameHeader::new(kind.opcode(), payload_len as u64).encode(&mut header);
-        Self {
+        let (masked_copy, mask) = match key {
+            None => (None, Mask::None),
+            Some(key) if payload.apply_mask(key) => (None, Mask::InPlace(key)),
+            Some(key) => {
+                let Some(mut copy) = pools.buffers.lease(payload_len) else {
+                    return Err(payload);
+                };
+                payload.copy_to(&mut copy[..payload_len]);
+                apply_mask(key, 0, &mut copy[..payload_len]);
+                (Some(copy), Mask::None)
+            }
+        };
+        let header = FrameHeader {
+            mask: key,
+            ..FrameHeader::new(kind.opcode(), payload_len as u64)
+        };
+        let mut encoded = [0; MAX_HEADER_LEN];
+        let header_len = header.encode(&mut encoded);
+        Ok(Self {
             kind,
             payload,
-            header,
+            masked_copy,
+            mask,
+            header: encoded,
             header_len,
             written: 0,
             total: header_len + payload_len,
+        })
+    }
+
+    /// The payload on its way back.
+    pub(crate) fn into_sent(self, outcome: Outcome, pools: &mut Pools) -> Sent {
+        if let Some(copy) = self.masked_copy {
+            pools.give_back(copy);
         }
+        Sent::new(self.kind, self.payload, outcome, self.mask)
     }
 
     /// Bytes of the payload that the kernel has.

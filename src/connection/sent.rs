@@ -7,10 +7,18 @@ use crate::protocol::MessageKind;
 pub struct Sent {
     /// The kind it was sent as.
     pub kind: MessageKind,
-    /// The payload, as it was handed over.
+    /// The payload. A client masks what it can in place, so its bytes may be masked: see [`unmask`](Self::unmask).
     pub payload: Payload,
     /// What became of it.
     pub outcome: Outcome,
+    mask: Mask,
+}
+
+/// Whether a payload was masked in place (RFC 6455 §5.3).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Mask {
+    None,
+    InPlace([u8; 4]),
 }
 
 /// What became of a payload.
@@ -24,4 +32,31 @@ pub enum Outcome {
         /// Bytes of the payload that the kernel did take.
         written: usize,
     },
+}
+
+impl Sent {
+    pub(super) fn new(kind: MessageKind, payload: Payload, outcome: Outcome, mask: Mask) -> Self {
+        Self {
+            kind,
+            payload,
+            outcome,
+            mask,
+        }
+    }
+
+    /// True exactly when the payload's bytes are masked. Never on a server; on a client for payloads that it could mask in
+    /// place (`Owned` and `Pooled`), and not for those that are shared.
+    #[must_use]
+    pub fn is_masked(&self) -> bool {
+        self.mask != Mask::None
+    }
+
+    /// Makes the payload what it was when it was handed over, in place; does nothing when it is that already.
+    pub fn unmask(&mut self) {
+        if let Mask::InPlace(key) = std::mem::replace(&mut self.mask, Mask::None) {
+            // Masking is its own inverse.
+            let unmasked = self.payload.apply_mask(key);
+            debug_assert!(unmasked, "what could be masked can be unmasked");
+        }
+    }
 }

@@ -122,7 +122,8 @@ pub(crate) enum Timer {
 /// The configuration in the shapes in which it is used.
 #[derive(Debug)]
 pub(crate) struct Settings {
-    pub(crate) rules: Rules,
+    max_message_size: usize,
+    check_utf8: bool,
     pub(crate) timeouts: Timeouts,
     pub(crate) send_limits: SendLimits,
     pub(crate) sockets: SocketOptions,
@@ -130,13 +131,20 @@ pub(crate) struct Settings {
 }
 
 impl Settings {
+    /// What is accepted from the peer of a connection in this role.
+    #[inline]
+    pub(crate) fn rules(&self, role: Role) -> Rules {
+        Rules {
+            role,
+            max_message_size: self.max_message_size,
+            check_utf8: self.check_utf8,
+        }
+    }
+
     fn new(config: Config) -> Self {
         Self {
-            rules: Rules {
-                role: Role::Server,
-                max_message_size: config.max_message_size,
-                check_utf8: config.check_utf8,
-            },
+            max_message_size: config.max_message_size,
+            check_utf8: config.check_utf8,
             timeouts: Timeouts {
                 idle: config.idle_timeout,
                 heartbeat_interval: config.heartbeat_interval,
@@ -288,10 +296,10 @@ impl Shared {
 }
 
 impl Wire {
-    pub(crate) fn new(stream: Stream, now: Instant) -> Self {
+    pub(crate) fn new(stream: Stream, role: Role, now: Instant) -> Self {
         Self {
             stream,
-            link: Link::new(now),
+            link: Link::new(role, now),
             timer: None,
             flags: Flags::default(),
         }

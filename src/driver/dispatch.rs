@@ -28,7 +28,7 @@ impl<H: Handler<M>, M> Driver<'_, H, M> {
                 wire.link.inbox.next(
                     input,
                     &mut position,
-                    &shared.settings.rules,
+                    &shared.settings.rules(wire.link.role()),
                     &mut shared.pools,
                 )
             };

@@ -11,7 +11,10 @@ use super::{
 };
 use crate::{
     connection::Due,
-    protocol::handshake::{HttpResponse, Response},
+    protocol::{
+        Role,
+        handshake::{HttpResponse, Response},
+    },
     transport::{Stream, TokenKind},
 };
 
@@ -39,10 +42,16 @@ impl<H: Handler<M>, M> Driver<'_, H, M> {
     /// bytes that came behind the request.
     ///
     /// In this order: slot, `on_open`, `on_bytes_read` for the leftover, timers, the frames in the leftover.
-    pub(crate) fn open(&mut self, stream: Stream, session: H::Session, leftover: Range<usize>) {
+    pub(crate) fn open(
+        &mut self,
+        stream: Stream,
+        role: Role,
+        session: H::Session,
+        leftover: Range<usize>,
+    ) {
         let now = self.core.shared.now;
         let slot = Slot {
-            wire: Wire::new(stream, now),
+            wire: Wire::new(stream, role, now),
             session,
         };
         let id = ConnId(self.core.slots.insert(slot));

@@ -200,11 +200,8 @@ impl<H: Handler<M>, M> Driver<'_, H, M> {
         let Some((wire, shared)) = self.core.wire_mut(id) else {
             return;
         };
-        match wire
-            .link
-            .inbox
-            .direct_arrived(count, &shared.settings.rules)
-        {
+        let rules = shared.settings.rules(wire.link.role());
+        match wire.link.inbox.direct_arrived(count, &rules) {
             Ok(false) => {}
             // `on_bytes_read` paused.
             Ok(true) if wire.flags.paused => wire.link.inbox.hold_message(),

@@ -10,7 +10,10 @@ use super::{
 use crate::{
     driver::{Driver, Handler, HandshakeFailure, Shared, Timer, note},
     memory::Key,
-    protocol::handshake::{HandshakeError, HttpResponse},
+    protocol::{
+        Role,
+        handshake::{HandshakeError, HttpResponse},
+    },
 };
 
 /// Why a handshake ended without a connection; each has its counter.
@@ -67,7 +70,7 @@ impl<S> Server<S> {
         driver: &mut Driver<'_, H, M>,
     ) {
         if let Some(handshake) = self.remove(key, &mut driver.core.shared) {
-            driver.open(handshake.stream, session, leftover);
+            driver.open(handshake.stream, Role::Server, session, leftover);
         }
     }
 
