@@ -15,8 +15,9 @@ main() {
     shift || true
     case $role in
     server) test_server "$@" ;;
+    client) test_client "$@" ;;
     *)
-        echo "usage: autobahn/run.sh server [case...]" >&2
+        echo "usage: autobahn/run.sh server|client [case...]" >&2
         exit 2
         ;;
     esac
@@ -36,6 +37,48 @@ test_server() {
         tail -n 5 "$out/echo_server.log"
     }
     python3 autobahn/suite.py compare "$out/index.json" "$@"
+}
+
+test_client() {
+    local out=$reports/client port status=0
+    python3 autobahn/suite.py spec-client ws:// "$out" "$@" >/dev/null || exit 2
+    install_suite
+    rm -rf "$out" && mkdir -p "$out"
+    local binary=${WSLOOP_AUTOBAHN_CLIENT:-}
+    if [[ -z $binary ]]; then
+        cargo build --release --example autobahn_client
+        binary=${CARGO_TARGET_DIR:-target}/release/examples/autobahn_client
+    fi
+    # The url's port is the one to listen on; the client's Host has to carry the same.
+    port=$(free_port)
+    python3 autobahn/suite.py spec-client "ws://127.0.0.1:$port" "$out" "$@" >"$out/spec.json"
+    start_fuzzing_server "$out"
+    timeout --kill-after=10 "$deadline" "$binary" "ws://127.0.0.1:$port" >"$out/client.log" 2>&1 </dev/null || status=$?
+    if ((status != 0)); then
+        echo "the client ended with status $status; its last lines:"
+        tail -n 5 "$out/client.log"
+    fi
+    python3 autobahn/suite.py compare "$out/index.json" "$@"
+}
+
+free_port() {
+    python3 -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])'
+}
+
+# Sets `wstest`, and waits until it listens.
+start_fuzzing_server() {
+    local out=$1 line output
+    suite_environment
+    exec {output}< <(exec "${in_suite[@]}" timeout --kill-after=10 "$deadline" \
+        "$suite/python2.7/bin/python" -u autobahn/loopback_wstest.py \
+        -m fuzzingserver --webport 0 -s "$out/spec.json" 2>"$out/wstest.log" )
+    wstest=$!
+    while IFS= read -r -t 30 -u "$output" line; do
+        [[ $line == "listening on "* ]] && return
+    done
+    echo "the suite's server does not listen; its last lines:"
+    tail -n 5 "$out/wstest.log"
+    exit 1
 }
 
 # In the background, so that a signal to this script is served at once.

@@ -1,6 +1,7 @@
 """The two ends of a run of the Autobahn suite: what it is told, and what is made of its report.
 
     suite.py spec-server URL OUTDIR [CASE...]   print the specification of a fuzzing client
+    suite.py spec-client URL OUTDIR [CASE...]   print the specification of a fuzzing server
     suite.py compare INDEX.JSON [CASE...]       compare a report with expected.json
 
 A CASE is an id ("6.4.1") or a pattern ("6.4.*"), matched from end to end.
@@ -22,6 +23,9 @@ def main(arguments):
         case ["spec-server", url, outdir, *patterns]:
             print(json.dumps(spec_server(url, outdir, select(patterns)), indent=1))
             return 0
+        case ["spec-client", url, outdir, *patterns]:
+            print(json.dumps(spec_client(url, outdir, select(patterns)), indent=1))
+            return 0
         case ["compare", index, *patterns]:
             return compare(load_report(index), select(patterns))
         case _:
@@ -34,6 +38,16 @@ def spec_server(url, outdir, cases):
     return {
         "outdir": outdir,
         "servers": [{"agent": AGENT, "url": url}],
+        "cases": list(cases),
+        "exclude-cases": [],
+        "exclude-agent-cases": {},
+    }
+
+
+def spec_client(url, outdir, cases):
+    return {
+        "outdir": outdir,
+        "url": url,
         "cases": list(cases),
         "exclude-cases": [],
         "exclude-agent-cases": {},

@@ -38,6 +38,7 @@
 //! | --- | --- | --- | --- |
 //! | 5 | `event_loop` | the poll, the time | poll loop, mailbox of other threads |
 //! | 4 | `server` | sockets to accept | listeners and admission, the opening handshake, shutdown |
+//! | 4 | `client` | sockets to dial | attempts to connect, the request and its answer |
 //! | 3 | `driver` | the application | the only code that calls it: read, dispatch, flush, settle |
 //! | 2 | `transport` | sockets | streams, listeners, socket options, tokens |
 //! | 1 | `connection` | bytes, the time as an argument | state machine, inbox, outbox, deadlines |
@@ -56,6 +57,7 @@
 #[macro_use]
 mod trace;
 
+mod client;
 mod config;
 mod connection;
 mod driver;
@@ -75,17 +77,19 @@ pub use connection::{
     Payload, SendError, SendErrorKind, Sent,
 };
 pub use driver::{
-    AdoptError, AdoptErrorKind, Closed, Conn, ConnId, Connections, Handler, HandshakeFailure,
-    LimitReached, ListenerId, Message, Refused, Request, Sender, SourceId, Stats, TimerId, Traffic,
+    AdoptError, AdoptErrorKind, Closed, Conn, ConnId, Connect, ConnectConfigError, ConnectError,
+    Connections, DialError, DialErrorKind, DialId, Handler, HandshakeFailure, LimitReached,
+    ListenerId, Message, Refused, RefusedAnswer, Request, Sender, SourceId, Stats, TimerId,
+    Traffic,
 };
-pub use event_loop::{EventLoop, NewError, PostError, PostErrorKind, Progress, Remote};
+pub use event_loop::{EventLoop, NewError, Progress};
 pub use memory::{Occupancy, PoolBuf};
 pub use protocol::{
     CloseCode, MessageKind, ProtocolError,
     handshake::{HandshakeError, HeaderError, HttpResponse, Response},
 };
 pub use server::Shutdown;
-pub use transport::{ListenAddr, PeerAddr, Stream, Tokens};
+pub use transport::{ListenAddr, PeerAddr, PostError, PostErrorKind, Remote, Stream, Tokens};
 
 /// Compiles and runs the code in the README.
 #[cfg(doctest)]

@@ -58,6 +58,11 @@ settings! {
     /// Open connections at a time. Above it, a handshake is answered with 503. Default 65,536; at most
     /// [`Config::MAX_CONNECTIONS`].
     max_connections: usize = 65_536;
+    /// Attempts to connect at a time. Above it, `connect` is refused. Default 1,024.
+    max_dials: usize = 1024;
+    /// Outbound connections at a time, attempts included. Above it, `connect` is refused. Default 65,536; at most
+    /// [`Config::MAX_CONNECTIONS`].
+    max_outbound: usize = 65_536;
     /// Size in bytes of the fixed buffers that hold what arrived of a small message, and small frames that wait to be
     /// written. Default 4,096.
     read_buffer_size: usize = 4 * KIB;
@@ -108,6 +113,8 @@ settings! {
 
     /// Time for the whole opening handshake. Default 10 s.
     upgrade_timeout: Duration = Duration::from_secs(10);
+    /// Time for connecting to a server, from the name to the open connection. Default 10 s.
+    connect_timeout: Duration = Duration::from_secs(10);
     /// Time from our close frame until the connection is ended by force. Default 5 s.
     close_timeout: Duration = Duration::from_secs(5);
     /// Time without a byte from the peer after which a connection is closed with 1001. `None`: never. Default `None`.

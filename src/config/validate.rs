@@ -98,6 +98,10 @@ impl Config {
             "max_connections",
             self.max_connections,
         )?;
+        within("max_dials", self.max_dials, 1, Self::MAX_CONNECTIONS)?;
+        // Both share the slots.
+        let rest = Self::MAX_CONNECTIONS - self.max_connections;
+        within("max_outbound", self.max_outbound, 0, rest)?;
         within(
             "read_buffer_size",
             self.read_buffer_size,
@@ -184,6 +188,7 @@ impl Config {
     fn check_times(&self) -> Result<(), ConfigError> {
         duration("upgrade_timeout", Some(self.upgrade_timeout))?;
         duration("close_timeout", Some(self.close_timeout))?;
+        duration("connect_timeout", Some(self.connect_timeout))?;
         duration("idle_timeout", self.idle_timeout)?;
         duration("heartbeat_interval", self.heartbeat_interval)?;
         duration("heartbeat_timeout", Some(self.heartbeat_timeout))?;
@@ -270,6 +275,9 @@ mod tests {
                 c.max_connections = Config::MAX_CONNECTIONS + 1
             }),
             ("initial_connections", |c| c.max_connections = 10),
+            ("max_dials", |c| c.max_dials = 0),
+            ("max_outbound", |c| c.max_outbound = Config::MAX_CONNECTIONS),
+            ("connect_timeout", |c| c.connect_timeout = Duration::ZERO),
             ("read_buffer_size", |c| c.read_buffer_size = 138),
             ("large_buffer_size", |c| c.large_buffer_size = 4096),
             ("max_read_buffers", |c| c.max_read_buffers = 0),

@@ -51,7 +51,7 @@ impl<'a, S> Conn<'a, S> {
     #[must_use]
     pub fn split(&mut self) -> (&mut S, Sender<'_>) {
         let id = self.id;
-        let Core { slots, shared } = &mut *self.core;
+        let Core { slots, shared, .. } = &mut *self.core;
         #[expect(clippy::expect_used, reason = "see the field `core`")]
         let slot = slots.get_mut(id.0).expect("a handle has a slot");
         (

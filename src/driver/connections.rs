@@ -3,7 +3,8 @@ use std::{fmt, io, time::Duration};
 use mio::{Interest, event::Source};
 
 use super::{
-    AdoptError, AdoptErrorKind, Adopted, ConnId, Core, Stats, Timer, conn::Conn, core::note,
+    AdoptError, AdoptErrorKind, Adopted, ConnId, Connect, Core, DialError, DialErrorKind, DialId,
+    Stats, Timer, Wanted, conn::Conn, core::note,
 };
 use crate::{memory, transport::Stream, transport::TokenKind};
 
@@ -201,6 +202,45 @@ impl<'a, S> Connections<'a, S> {
             stream,
             bytes,
         })
+    }
+
+    /// Starts to connect to a server. What becomes of it comes to [`on_connected`](super::Handler::on_connected) and
+    /// [`on_open`](super::Handler::on_open), or to [`on_connect_failed`](super::Handler::on_connect_failed), never from inside
+    /// this call. Frames are masked with keys from the generator that was supplied with
+    /// [`EventLoop::set_rng`](crate::EventLoop::set_rng).
+    ///
+    /// # Errors
+    /// The session, with the reason.
+    pub fn connect(&mut self, connect: Connect, session: S) -> Result<DialId, DialError<S>> {
+        let shared = &mut self.core.shared;
+        let config = &shared.settings.config;
+        let kind = if shared.shutting_down {
+            DialErrorKind::ShuttingDown
+        } else if !shared.pools.mask_keys.is_supplied() {
+            DialErrorKind::NoRng
+        } else if shared.dials >= config.max_dials {
+            DialErrorKind::TooManyDials
+        } else if shared.outbound >= config.max_outbound {
+            DialErrorKind::TooManyConnections
+        } else {
+            let id = DialId(shared.next_dial);
+            shared.next_dial += 1;
+            shared.dials += 1;
+            shared.outbound += 1;
+            note(&mut shared.stats.dials, shared.dials);
+            self.core.wanted.push_back(Wanted {
+                id,
+                connect,
+                session,
+            });
+            return Ok(id);
+        };
+        Err(DialError { kind, session })
+    }
+
+    /// Gives an attempt to connect up: it fails with `Cancelled`. Does nothing when it has become a connection or failed.
+    pub fn cancel_connect(&mut self, id: DialId) {
+        self.core.shared.cancelled.push(id);
     }
 
     /// Ends the loop in order: no connection is accepted any more, handshakes are answered with 503, every connection is

@@ -6,7 +6,7 @@ use std::{
 
 use mio::Registry;
 
-use super::Stats;
+use super::{Connect, DialId, Stats};
 use crate::{
     config::Config,
     connection::{CloseCause, Due, Fault, Link, Pools, SendLimits, Sent, Timeouts},
@@ -27,6 +27,8 @@ impl fmt::Debug for ConnId {
 
 /// All connections of a loop and what they share.
 pub(crate) struct Core<S> {
+    /// Attempts to connect that are to be begun.
+    pub(crate) wanted: VecDeque<Wanted<S>>,
     pub(crate) slots: Slots<Slot<S>>,
     pub(crate) shared: Shared,
 }
@@ -98,6 +100,14 @@ pub(crate) struct Shared {
     pub(crate) app_timers: usize,
     /// Foreign sources; a key each, so that a stale event finds nobody.
     pub(crate) sources: Slots<()>,
+    /// Attempts to connect that are to be ended.
+    pub(crate) cancelled: Vec<DialId>,
+    /// Attempts to connect, those in `Core::wanted` included.
+    pub(crate) dials: usize,
+    /// The next attempt's name.
+    pub(crate) next_dial: u64,
+    /// Connections of the client role, attempts included.
+    pub(crate) outbound: usize,
     /// Sockets to be adopted by the server.
     pub(crate) adopted: VecDeque<Adopted>,
     /// The application asked for a shutdown within this time, staggered over that.
@@ -115,6 +125,8 @@ pub(crate) enum Timer {
     Handshake(Key),
     /// Accepting goes on.
     Accept,
+    /// An attempt to connect.
+    Dial(Key),
     /// The application's.
     Application(u64),
 }
@@ -159,6 +171,13 @@ impl Settings {
             config,
         }
     }
+}
+
+/// An attempt to connect that the application asked for.
+pub(crate) struct Wanted<S> {
+    pub(crate) id: DialId,
+    pub(crate) connect: Connect,
+    pub(crate) session: S,
 }
 
 /// A socket that somebody else accepted.
@@ -208,6 +227,7 @@ impl<S> Core<S> {
         let mut stats = Stats::default();
         stats.connections.max = config.max_connections;
         stats.handshakes.max = config.max_handshakes;
+        stats.dials.max = config.max_dials;
         stats.timers.max = config.max_timers;
         stats.sources.max = config.max_sources;
         let shared = Shared {
@@ -223,6 +243,10 @@ impl<S> Core<S> {
             drained: VecDeque::new(),
             ended: VecDeque::new(),
             reserved: 0,
+            cancelled: Vec::new(),
+            dials: 0,
+            next_dial: 0,
+            outbound: 0,
             app_timers: 0,
             sources: Slots::with_capacity(0),
             adopted: VecDeque::new(),
@@ -231,6 +255,7 @@ impl<S> Core<S> {
             settings: Settings::new(config),
         };
         Self {
+            wanted: VecDeque::new(),
             slots: Slots::with_capacity(shared.settings.config.initial_connections),
             shared,
         }
@@ -257,12 +282,16 @@ impl<S> Core<S> {
             && shared.drained.is_empty()
             && shared.ended.is_empty()
             && shared.adopted.is_empty()
+            && shared.cancelled.is_empty()
+            && self.wanted.is_empty()
             && shared.shutdown.is_none())
     }
 
-    /// True exactly when one more connection may open.
+    /// True exactly when one more connection may be accepted.
     pub(crate) fn has_room(&self) -> bool {
-        self.slots.len() + self.shared.reserved < self.shared.settings.config.max_connections
+        let outbound = self.shared.outbound - self.shared.dials;
+        self.slots.len() - outbound + self.shared.reserved
+            < self.shared.settings.config.max_connections
     }
 
     pub(crate) fn stats(&mut self) -> Stats {

@@ -2,11 +2,11 @@ use std::fmt;
 
 use mio::event::Event;
 
-use super::{Conn, Connections, Message, Request, SourceId, TimerId};
+use super::{Conn, ConnectError, Connections, Message, Request, SourceId, TimerId};
 use crate::{
     connection::{Close, Sent},
     driver::ConnId,
-    protocol::handshake::{HandshakeError, HttpResponse, Response},
+    protocol::handshake::{HandshakeError, HttpResponse, Response, ResponseHead},
 };
 
 /// The application. One value of it serves all connections of a loop; it is lent to the loop while the loop runs.
@@ -67,7 +67,20 @@ pub trait Handler<M = ()>: Sized {
     /// `on_upgrade` accepted, but the connection did not open. Neither `on_open` nor `on_close` follows.
     fn on_handshake_failed(&mut self, session: Self::Session, failure: HandshakeFailure) {}
 
-    /// The connection is open: the 101 is written.
+    /// A server that was dialled has accepted; `response` is the head of its 101, with the subprotocol that it chose.
+    /// `on_open` follows.
+    fn on_connected(&mut self, session: &mut Self::Session, response: &ResponseHead<'_>) {}
+
+    /// A connection that was dialled did not open. Neither `on_open` nor `on_close` follows.
+    fn on_connect_failed(
+        &mut self,
+        connections: &mut Connections<'_, Self::Session>,
+        session: Self::Session,
+        error: ConnectError,
+    ) {
+    }
+
+    /// The connection is open: the 101 is written, or, dialled, received.
     fn on_open(&mut self, conn: &mut Conn<'_, Self::Session>) {}
 
     /// `count` bytes were read, before they are looked at; a call for each read, also during a pause.

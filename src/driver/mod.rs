@@ -12,6 +12,7 @@
 //! | flushing, water marks, shutting down the write side | `flush` |
 //! | completions, drains, retirement | `settle` |
 //! | from an accepted request to an open connection | `open` |
+//! | what connecting asks for and can fail with | `dial` |
 //! | timeouts | `deadline` |
 //! | timers, foreign sources and posted messages of the application | `outside` |
 //! | what belongs to a loop | `core` |
@@ -20,6 +21,7 @@ mod conn;
 mod connections;
 mod core;
 mod deadline;
+mod dial;
 mod dispatch;
 mod flush;
 mod handler;
@@ -36,8 +38,11 @@ use std::marker::PhantomData;
 pub use conn::{Conn, Sender};
 pub use connections::{Connections, LimitReached, SourceId, TimerId};
 pub use core::{AdoptError, AdoptErrorKind, ConnId};
-pub(crate) use core::{Adopted, Core, Shared, Slot, Timer, note};
+pub(crate) use core::{Adopted, Core, Shared, Slot, Timer, Wanted, note};
 pub(crate) use deadline::handle_deadline;
+pub use dial::{
+    Connect, ConnectConfigError, ConnectError, DialError, DialErrorKind, DialId, RefusedAnswer,
+};
 pub use handler::{Handler, HandshakeFailure};
 pub use message::Message;
 pub use request::{ListenerId, Request};

@@ -3,7 +3,7 @@ use std::{io, ops::Range};
 use mio::{Interest, event::Source};
 
 use super::{
-    ConnId, Driver, Handler, HandshakeFailure, Request, Slot,
+    ConnId, ConnectError, Connections, Driver, Handler, HandshakeFailure, Request, Slot,
     conn::Conn,
     core::{Wire, note},
     flush::flush,
@@ -13,7 +13,7 @@ use crate::{
     connection::Due,
     protocol::{
         Role,
-        handshake::{HttpResponse, Response},
+        handshake::{HttpResponse, Response, ResponseHead},
     },
     transport::{Stream, TokenKind},
 };
@@ -31,6 +31,21 @@ impl<H: Handler<M>, M> Driver<'_, H, M> {
     /// Asks the application for the answer to a plain request, which may lie in the scratch buffer.
     pub(crate) fn ask_request(app: &mut H, request: &Request<'_>) -> HttpResponse {
         app.on_request(request)
+    }
+
+    /// Tells the application what a server's 101 says.
+    pub(crate) fn tell_connected(
+        app: &mut H,
+        session: &mut H::Session,
+        response: &ResponseHead<'_>,
+    ) {
+        app.on_connected(session, response);
+    }
+
+    /// Gives the session of an attempt to connect back that failed.
+    pub(crate) fn connect_failed(&mut self, session: H::Session, error: ConnectError) {
+        self.app
+            .on_connect_failed(&mut Connections::new(self.core), session, error);
     }
 
     /// Gives the session of a connection back that did not open.
@@ -57,7 +72,7 @@ impl<H: Handler<M>, M> Driver<'_, H, M> {
         let id = ConnId(self.core.slots.insert(slot));
         if let Err(error) = self.register(id) {
             if let Some(Slot { session, .. }) = self.core.slots.remove(id.0) {
-                self.handshake_failed(session, HandshakeFailure::Io(error.kind()));
+                self.not_opened(role, session, error.kind());
             }
             return;
         }
@@ -88,6 +103,16 @@ impl<H: Handler<M>, M> Driver<'_, H, M> {
             token,
             Interest::READABLE | Interest::WRITABLE,
         )
+    }
+
+    fn not_opened(&mut self, role: Role, session: H::Session, error: io::ErrorKind) {
+        match role {
+            Role::Server => self.handshake_failed(session, HandshakeFailure::Io(error)),
+            Role::Client => {
+                self.core.shared.outbound -= 1;
+                self.connect_failed(session, ConnectError::Io(error));
+            }
+        }
     }
 
     fn start_timers(&mut self, id: ConnId) {

@@ -1,4 +1,5 @@
 use super::{ConnId, Connections, Driver, Handler, Slot, conn::Conn, core::note, flush::flush};
+use crate::protocol::Role;
 
 /// How often the consequences of callbacks are worked off within a turn: a completion that sends, completes and sends again
 /// must not keep the other connections waiting. What is left is done in the next turn, which does not block.
@@ -72,6 +73,9 @@ impl<H: Handler<M>, M> Driver<'_, H, M> {
             return;
         };
         let close = wire.link.take_close();
+        if wire.link.role() == Role::Client {
+            self.core.shared.outbound -= 1;
+        }
         // Closing the descriptor takes it out of the poll; it is not shared with anybody.
         drop(wire);
         let shared = &mut self.core.shared;

@@ -6,6 +6,8 @@ use crate::{connection::CloseCause, memory::Occupancy, protocol::ProtocolError};
 pub struct Stats {
     /// Open connections, those that are being closed included.
     pub connections: Occupancy,
+    /// Attempts to connect under way.
+    pub dials: Occupancy,
     /// Handshakes under way.
     pub handshakes: Occupancy,
     /// Fixed read buffers that are leased.

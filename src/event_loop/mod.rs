@@ -5,8 +5,6 @@
 //! | polling, what a turn does in which order | this file |
 //! | messages from other threads | `mailbox` |
 
-mod mailbox;
-
 use std::{
     fmt, io,
     os::fd::{AsFd, BorrowedFd},
@@ -15,16 +13,17 @@ use std::{
 
 use mio::{Events, Poll, Registry, event::Event};
 
-use self::mailbox::Mailbox;
-pub use self::mailbox::{PostError, PostErrorKind, Remote};
+use rand_chacha::rand_core::CryptoRng;
+
 use crate::{
+    client::{Dialler, RESOLVER_MAILBOX},
     config::{Config, ConfigError},
     driver::{
-        AdoptError, ConnId, Connections, Core, Driver, Handler, ListenerId, Readiness, Stats,
-        Timer, handle_deadline,
+        AdoptError, ConnId, Connect, Connections, Core, DialError, DialId, Driver, Handler,
+        ListenerId, Readiness, Stats, Timer, handle_deadline,
     },
     server::{Server, Shutdown},
-    transport::{ListenAddr, Stream, TokenKind, Tokens},
+    transport::{ListenAddr, Mailbox, Remote, Stream, TokenKind, Tokens},
 };
 
 /// One thread's event loop: listeners, handshakes, connections, their memory and their timers.
@@ -47,6 +46,7 @@ pub struct EventLoop<S, M = ()> {
 struct House<S, M> {
     core: Core<S>,
     server: Server<S>,
+    dialler: Dialler<S>,
     mailbox: Mailbox<M>,
     /// What connections are read into. Outside of the core: messages borrow from it during callbacks.
     scratch: Box<[u8]>,
@@ -71,6 +71,9 @@ pub enum NewError {
     /// The operating system refused something.
     Io(io::Error),
 }
+
+/// The mailbox of the application, among those of a loop.
+const APP_MAILBOX: u32 = 0;
 
 impl<S, M> EventLoop<S, M> {
     /// A loop with a poll of its own.
@@ -146,6 +149,20 @@ impl<S, M> EventLoop<S, M> {
     #[must_use]
     pub fn remote(&self) -> Remote<M> {
         self.house.mailbox.remote()
+    }
+
+    /// Supplies the generator that the mask keys and handshake keys of outbound connections are drawn from (RFC 6455 §10.3).
+    /// It has to be a cryptographic one, seeded with 32 bytes that nobody can guess.
+    pub fn set_rng(&mut self, rng: impl CryptoRng + Send + 'static) {
+        self.house.core.shared.pools.mask_keys.supply(Box::new(rng));
+    }
+
+    /// Starts to connect to a server. See [`Connections::connect`].
+    ///
+    /// # Errors
+    /// The session, with the reason.
+    pub fn connect(&mut self, connect: Connect, session: S) -> Result<DialId, DialError<S>> {
+        self.connections().connect(connect, session)
     }
 
     /// What the loop has done and what it holds.
@@ -225,7 +242,8 @@ impl<S, M> House<S, M> {
     fn new(config: Config, registry: &Registry, tokens: Tokens) -> Result<Self, NewError> {
         config.validate()?;
         Ok(Self {
-            mailbox: Mailbox::new(config.mailbox_capacity, registry, tokens)?,
+            mailbox: Mailbox::new(config.mailbox_capacity, APP_MAILBOX, registry, tokens)?,
+            dialler: Dialler::new(&config, registry, tokens)?,
             server: Server::new(config.initial_handshakes),
             scratch: vec![0; config.scratch_size].into_boxed_slice(),
             core: Core::new(config, registry.try_clone()?, tokens, Instant::now()),
@@ -242,24 +260,29 @@ impl<S, M> House<S, M> {
         let Self {
             core,
             server,
+            dialler,
             mailbox,
             scratch,
         } = self;
         core.shared.now = now;
         let mut driver = Driver::new(app, core, scratch);
         for event in events {
-            handle_event(event, &mut driver, server, mailbox);
+            handle_event(event, &mut driver, server, dialler, mailbox);
         }
         server.adopt(&mut driver);
         handle_ready(&mut driver);
-        handle_timers(&mut driver, server);
+        handle_timers(&mut driver, server, dialler);
         for _ in 0..mailbox.waiting() {
             let Some(message) = mailbox.take() else { break };
             driver.handle_post(message);
         }
         driver.settle();
         server.accept(&mut driver);
+        dialler.work(&mut driver);
         server.step_shutdown(&mut driver);
+        if driver.core.shared.shutting_down {
+            dialler.abort(&mut driver);
+        }
         driver.settle();
         match server.shutdown_outcome(core.slots.len()) {
             Some(shutdown) => Progress::Finished(shutdown),
@@ -269,7 +292,8 @@ impl<S, M> House<S, M> {
 
     fn next_timeout(&self) -> Option<Duration> {
         let shared = &self.core.shared;
-        if self.core.has_work() || self.server.has_work(shared) || self.mailbox.has_work() {
+        let threads_wait = self.mailbox.has_work() || self.dialler.has_work();
+        if self.core.has_work() || self.server.has_work(shared) || threads_wait {
             return Some(Duration::ZERO);
         }
         let timer = shared.timers.next_deadline();
@@ -286,6 +310,7 @@ fn handle_event<H: Handler<M>, M>(
     event: &Event,
     driver: &mut Driver<'_, H, M>,
     server: &mut Server<H::Session>,
+    dialler: &mut Dialler<H::Session>,
     mailbox: &mut Mailbox<M>,
 ) {
     let Some((kind, key)) = driver.core.shared.tokens.decode(event.token()) else {
@@ -296,7 +321,9 @@ fn handle_event<H: Handler<M>, M>(
         TokenKind::Handshake => server.handle_handshake(key, readiness(event), driver),
         TokenKind::Listener => server.handle_listener(key),
         TokenKind::Source => driver.handle_source(key, event),
+        TokenKind::Mailbox if key.index() == RESOLVER_MAILBOX => dialler.answer_bell(),
         TokenKind::Mailbox => mailbox.answer_bell(),
+        TokenKind::Dial => dialler.handle_event(key, driver),
     }
 }
 
@@ -320,7 +347,11 @@ fn handle_ready<H: Handler<M>, M>(driver: &mut Driver<'_, H, M>) {
 }
 
 /// Fires what is due. A timer that is set in here with no delay fires in the next turn at the earliest.
-fn handle_timers<H: Handler<M>, M>(driver: &mut Driver<'_, H, M>, server: &mut Server<H::Session>) {
+fn handle_timers<H: Handler<M>, M>(
+    driver: &mut Driver<'_, H, M>,
+    server: &mut Server<H::Session>,
+    dialler: &mut Dialler<H::Session>,
+) {
     let now = driver.core.shared.now;
     let mark = driver.core.shared.timers.mark();
     while let Some((id, timer)) = driver.core.shared.timers.pop_due_before(now, mark) {
@@ -328,6 +359,7 @@ fn handle_timers<H: Handler<M>, M>(driver: &mut Driver<'_, H, M>, server: &mut S
             Timer::Connection(conn) => handle_deadline(driver.core, conn),
             Timer::Handshake(key) => server.handle_deadline(key, driver),
             Timer::Accept => server.resume_accepting(),
+            Timer::Dial(key) => dialler.handle_timer(key, driver),
             Timer::Application(data) => driver.handle_timer(id, data),
         }
     }

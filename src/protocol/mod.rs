@@ -11,26 +11,38 @@
 //! | text validation | `utf8` |
 //! | close codes and close payloads | `close` |
 //! | the HTTP part | [`handshake`] |
+//! | what a client may name as its server | `url`, `host` |
+//! | the way through a proxy | [`proxy`] |
+//! | how long to wait before the next attempt | `backoff` |
 
+mod backoff;
 mod close;
 mod error;
 mod frame;
+#[cfg(test)]
+mod fuzz;
+mod host;
 mod mask;
 mod message;
 mod opcode;
 mod role;
 mod rules;
+mod url;
 mod utf8;
 
 pub mod handshake;
+pub mod proxy;
 
+pub use backoff::Backoff;
 pub use close::{CloseCode, ClosePayload, MAX_CLOSE_REASON};
 pub use error::ProtocolError;
 pub(crate) use frame::FIN;
 pub use frame::{FrameHeader, MAX_CONTROL_PAYLOAD, MAX_HEADER_LEN, ParsedHeader};
+pub use host::Host;
 pub use mask::apply_mask;
 pub use message::MessageKind;
 pub use opcode::Opcode;
 pub use role::Role;
 pub use rules::Rules;
+pub use url::{Scheme, Url, UrlError};
 pub use utf8::{InvalidUtf8, Utf8Validator, is_valid_utf8};

@@ -46,8 +46,7 @@ impl SocketOptions {
             socket.set_only_v6(self.ipv6_only)?;
         }
         // Buffer sizes have to be set before listening: they decide the window that is offered in the handshake.
-        self.apply_buffer_sizes(&socket)?;
-        self.apply_tcp(&socket)?;
+        self.apply(&socket)?;
         socket.bind(&address.into())?;
         socket.listen(self.backlog)?;
         Ok(socket.into())
@@ -64,9 +63,13 @@ impl SocketOptions {
 
     /// Sets the options of a TCP connection that somebody else accepted.
     pub(crate) fn apply_connected(&self, stream: &mio::net::TcpStream) -> io::Result<()> {
-        let socket = SockRef::from(stream);
-        self.apply_buffer_sizes(&socket)?;
-        self.apply_tcp(&socket)
+        self.apply(&SockRef::from(stream))
+    }
+
+    /// Sets everything that applies to a TCP socket.
+    pub(crate) fn apply(&self, socket: &Socket) -> io::Result<()> {
+        self.apply_buffer_sizes(socket)?;
+        self.apply_tcp(socket)
     }
 
     /// Sets what applies to sockets of every family.

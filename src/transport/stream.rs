@@ -46,6 +46,22 @@ impl Stream {
         }
     }
 
+    /// An error that the kernel keeps for the socket.
+    pub(crate) fn take_error(&self) -> io::Result<Option<io::Error>> {
+        match self {
+            Self::Tcp(stream) => stream.take_error(),
+            Self::Unix(stream) => stream.take_error(),
+        }
+    }
+
+    /// `Ok` exactly when the socket is connected.
+    pub(crate) fn connected_to(&self) -> io::Result<()> {
+        match self {
+            Self::Tcp(stream) => stream.peer_addr().map(drop),
+            Self::Unix(stream) => stream.peer_addr().map(drop),
+        }
+    }
+
     /// Ends the writing side: the peer sees the end of the stream once it has read everything.
     pub(crate) fn shutdown_write(&self) -> io::Result<()> {
         match self {

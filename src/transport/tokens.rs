@@ -27,6 +27,7 @@ pub(crate) enum TokenKind {
     Listener = 2,
     Source = 3,
     Mailbox = 4,
+    Dial = 5,
 }
 
 const GENERATION_BITS: u32 = 32;
@@ -83,6 +84,7 @@ impl Tokens {
             2 => TokenKind::Listener,
             3 => TokenKind::Source,
             4 => TokenKind::Mailbox,
+            5 => TokenKind::Dial,
             _ => return None,
         };
         let index = (token.0 >> INDEX_SHIFT) as u32 & ((1 << INDEX_BITS) - 1);
@@ -102,6 +104,7 @@ mod tests {
             TokenKind::Listener,
             TokenKind::Source,
             TokenKind::Mailbox,
+            TokenKind::Dial,
         ];
         for space in 1..=31 {
             let tokens = Tokens::space(space).unwrap();

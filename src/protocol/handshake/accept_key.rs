@@ -24,6 +24,44 @@ pub fn is_valid_key(key: &str) -> bool {
     key.len() == KEY_LENGTH && STANDARD.decode_slice(key, &mut nonce) == Ok(NONCE_LENGTH)
 }
 
+/// The nonce of one handshake as the client sends it: `Sec-WebSocket-Key`. RFC 6455 §4.1, item 7.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ClientKey {
+    /// Base64, hence ASCII.
+    text: [u8; KEY_LENGTH],
+}
+
+impl ClientKey {
+    /// A key of 16 bytes that the caller drew at random, for this handshake only.
+    pub fn new(nonce: [u8; NONCE_LENGTH]) -> Self {
+        let mut text = [0; KEY_LENGTH];
+        let written = STANDARD.encode_slice(nonce, &mut text);
+        // 16 bytes are always 24 characters: there is no error to pass on.
+        debug_assert_eq!(written, Ok(KEY_LENGTH));
+        Self { text }
+    }
+
+    /// The value of `Sec-WebSocket-Key`.
+    pub fn as_str(&self) -> &str {
+        std::str::from_utf8(&self.text).unwrap_or_default()
+    }
+
+    /// The value of `Sec-WebSocket-Accept` that a server has to answer with.
+    pub fn accept(&self) -> [u8; ACCEPT_LENGTH] {
+        accept_key(&self.text)
+    }
+
+    /// True exactly when `answer` is [`accept`](Self::accept). Every byte is compared, whichever is the first to differ.
+    pub fn is_answered_by(&self, answer: &[u8]) -> bool {
+        let accept = self.accept();
+        let difference = accept
+            .iter()
+            .zip(answer)
+            .fold(0, |seen, (expected, byte)| seen | (expected ^ byte));
+        answer.len() == accept.len() && difference == 0
+    }
+}
+
 const GUID: &[u8] = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11";
 const ACCEPT_LENGTH: usize = 28;
 const KEY_LENGTH: usize = 24;
@@ -59,5 +97,29 @@ mod tests {
         for (key, valid) in cases {
             assert_eq!(is_valid_key(key), valid, "{key}");
         }
+    }
+
+    #[test]
+    fn the_clients_key_is_a_valid_one_and_knows_its_answer() {
+        let key = ClientKey::new(*b"the sample nonce");
+        assert_eq!(key.as_str(), "dGhlIHNhbXBsZSBub25jZQ==");
+        assert_eq!(&key.accept(), b"s3pPLMBiTxaQ9kYGzzhZRbK+xOo=");
+        for nonce in [[0; 16], [0xff; 16]] {
+            assert!(is_valid_key(ClientKey::new(nonce).as_str()));
+        }
+    }
+
+    #[test]
+    fn an_answer_that_differs_anywhere_is_none() {
+        let key = ClientKey::new([7; 16]);
+        let accept = key.accept();
+        assert!(key.is_answered_by(&accept));
+        for at in 0..accept.len() {
+            let mut other = accept;
+            other[at] ^= 0x20;
+            assert!(!key.is_answered_by(&other), "{at}");
+            assert!(!key.is_answered_by(&accept[..at]), "{at}");
+        }
+        assert!(!key.is_answered_by(&[&accept[..], b"="].concat()));
     }
 }

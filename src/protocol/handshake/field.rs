@@ -1,10 +1,10 @@
-//! Header fields of an answer, as the application may set them.
+//! Header fields of a request or an answer, as the application may set them.
 
 use super::token::is_token;
 use std::error::Error;
 use std::fmt;
 
-/// The caller's fault in building an answer.
+/// The caller's fault in building a request or an answer.
 #[non_exhaustive]
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum HeaderError {
@@ -39,10 +39,26 @@ impl Error for HeaderError {}
 
 /// The rules for a header field that the application sets, on a refusal as on a 101.
 pub(super) fn check(name: &str, value: &str) -> Result<(), HeaderError> {
+    check_except(&[], name, value)
+}
+
+/// The same for the client's request, of which the library also sets the host and the origin.
+pub(super) fn check_of_request(name: &str, value: &str) -> Result<(), HeaderError> {
+    check_except(&["Host", "Origin"], name, value)
+}
+
+/// True exactly when the bytes may stand in `Host`: not the grammar of an authority, only without what no authority has.
+/// That is enough that a host cannot be taken for two, or for a path.
+pub(super) fn is_host(bytes: &[u8]) -> bool {
+    let is_host_byte = |byte: &u8| byte.is_ascii_graphic() && !b",/?#@\\\"<>".contains(byte);
+    !bytes.is_empty() && bytes.iter().all(is_host_byte)
+}
+
+fn check_except(others: &[&'static str], name: &str, value: &str) -> Result<(), HeaderError> {
     if !is_token(name.as_bytes()) {
         return Err(HeaderError::InvalidName);
     }
-    if let Some(reserved) = reserved(name) {
+    if let Some(reserved) = reserved(others, name) {
         return Err(HeaderError::Reserved(reserved));
     }
     if !is_value(value) {
@@ -58,7 +74,7 @@ pub(super) fn encode(name: &str, value: &[u8], out: &mut Vec<u8>) {
     }
 }
 
-fn reserved(name: &str) -> Option<&'static str> {
+fn reserved(others: &[&'static str], name: &str) -> Option<&'static str> {
     const NAMES: [&str; 4] = [
         "Content-Length",
         "Connection",
@@ -72,12 +88,11 @@ fn reserved(name: &str) -> Option<&'static str> {
     if is_websocket {
         return Some("Sec-WebSocket-*");
     }
-    NAMES
-        .into_iter()
-        .find(|reserved| reserved.eq_ignore_ascii_case(name))
+    let mut names = NAMES.iter().chain(others).copied();
+    names.find(|reserved| reserved.eq_ignore_ascii_case(name))
 }
 
-fn is_value(value: &str) -> bool {
+pub(super) fn is_value(value: &str) -> bool {
     value
         .bytes()
         .all(|byte| byte == b'\t' || !byte.is_ascii_control())
@@ -117,6 +132,28 @@ mod tests {
         ];
         for (name, value, expected) in cases {
             assert_eq!(check(name, value), expected, "{name:?}: {value:?}");
+        }
+    }
+
+    #[test]
+    fn a_request_reserves_host_and_origin_too() {
+        for name in ["Host", "ORIGIN"] {
+            assert_eq!(check(name, "a"), Ok(()), "{name}");
+            let refused = check_of_request(name, "a");
+            assert!(matches!(refused, Err(HeaderError::Reserved(_))), "{name}");
+        }
+        let refused = check_of_request("upgrade", "a");
+        assert_eq!(refused, Err(HeaderError::Reserved("Upgrade")));
+        assert_eq!(check_of_request("Hosts", "a"), Ok(()));
+    }
+
+    #[test]
+    fn hosts() {
+        for good in ["a", "example.com:80", "[::1]:8080", "a_b"] {
+            assert!(is_host(good.as_bytes()), "{good}");
+        }
+        for bad in ["", "a b", "a,b", "a/b", "u@a", "a?", "a#", "a\r", "\u{e9}"] {
+            assert!(!is_host(bad.as_bytes()), "{bad:?}");
         }
     }
 

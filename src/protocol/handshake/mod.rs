@@ -1,12 +1,23 @@
-//! The server's side of the opening handshake (RFC 6455 §4.2), as pure functions over bytes.
+//! Both sides of the opening handshake (RFC 6455 §4), as pure functions over bytes.
 //!
-//! The order of use: [`find_head_end`] after every read until the head is complete, [`RequestHead::parse`] on exactly that
-//! head, [`check_upgrade`] on the result. Then one answer: a [`Response`] (101) for an accepted upgrade, an [`HttpResponse`]
-//! for everything else. Nothing here reads a socket or a clock; size limits and deadlines belong to the caller.
+//! A server calls [`find_head_end`] after every read until the head is complete, [`RequestHead::parse`] on exactly that head,
+//! [`check_upgrade`] on the result. Then it gives one answer: a [`Response`] (101) for an accepted upgrade, an
+//! [`HttpResponse`] for everything else.
+//!
+//! A client encodes a [`ClientRequest`] with a fresh [`ClientKey`], finds the end of the answer's head in the same way, and
+//! calls [`ResponseHead::parse`] and, unless the answer [is interim](ResponseHead::is_interim), [`check_response`]. A
+//! refusal may have a body: how it ends says [`body_length`].
+//!
+//! Nothing here reads a socket or a clock; size limits and deadlines belong to the caller.
 
 mod accept_key;
+mod client_check;
+mod client_error;
+mod client_request;
+mod client_response;
 mod error;
 mod field;
+mod fields;
 mod head;
 mod http_response;
 mod request;
@@ -14,20 +25,24 @@ mod response;
 mod token;
 mod upgrade;
 
-pub use accept_key::{accept_key, is_valid_key};
+pub use accept_key::{ClientKey, accept_key, is_valid_key};
+pub use client_check::{Accepted, check_response};
+pub use client_error::ResponseError;
+pub use client_request::{ClientRequest, ClientRequestError};
+pub use client_response::{BodyLength, ResponseHead, body_length};
 pub use error::HandshakeError;
 pub use field::HeaderError;
+pub use fields::{HeaderSlots, MAX_HEADER_FIELDS};
 pub use head::find_head_end;
 pub use http_response::HttpResponse;
-pub use request::{HeaderSlots, MAX_HEADER_FIELDS, RequestHead};
+pub use request::RequestHead;
 pub use response::Response;
 pub use upgrade::{MAX_SUBPROTOCOL_OFFERS, Upgrade, check_upgrade};
 
 #[cfg(test)]
 mod tests {
+    use super::super::fuzz;
     use super::*;
-    use rand_chacha::ChaCha8Rng;
-    use rand_chacha::rand_core::{Rng, SeedableRng};
 
     const SEED: &[u8] = b"GET /chat?room=1 HTTP/1.1\r\nHost: example.com\r\nUpgrade: websocket\r\n\
         Connection: keep-alive, Upgrade\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\
@@ -48,13 +63,10 @@ mod tests {
 
     #[test]
     fn mutated_requests_never_panic() {
-        let mut rng = ChaCha8Rng::seed_from_u64(0x6455);
+        let mut rng = fuzz::rng(0x6455);
         let mut accepted = 0_u32;
         for _ in 0..50_000 {
-            let mut bytes = SEED.to_vec();
-            for _ in 0..=below(&mut rng, 4) {
-                mutate(&mut rng, &mut bytes);
-            }
+            let bytes = fuzz::mutated(&mut rng, SEED, SPICE);
             accepted += u32::from(drive(&bytes));
         }
         // Both answers have to occur, else the mutations test only one path.
@@ -63,35 +75,12 @@ mod tests {
 
     #[test]
     fn random_bytes_never_panic() {
-        let mut rng = ChaCha8Rng::seed_from_u64(0x1342_3669);
+        let mut rng = fuzz::rng(0x1342_3669);
         for _ in 0..20_000 {
-            let mut bytes = vec![0; below(&mut rng, 200)];
-            rng.fill_bytes(&mut bytes);
+            let mut bytes = fuzz::random_bytes(&mut rng, 200);
             bytes.extend_from_slice(b"\r\n\r\n");
             drive(&bytes);
         }
-    }
-
-    fn mutate(rng: &mut ChaCha8Rng, bytes: &mut Vec<u8>) {
-        let at = below(rng, bytes.len());
-        let spice = SPICE[below(rng, SPICE.len())];
-        match below(rng, 6) {
-            0 => bytes[at] = spice,
-            1 => bytes.insert(at, spice),
-            2 => drop(bytes.remove(at)),
-            3 => bytes[at] = rng.next_u32() as u8,
-            4 => bytes[at] ^= 0x20,
-            _ => {
-                let end = at + below(rng, (bytes.len() - at).min(60));
-                let copy = bytes[at..end].to_vec();
-                let to = below(rng, bytes.len());
-                bytes.splice(to..to, copy);
-            }
-        }
-    }
-
-    fn below(rng: &mut ChaCha8Rng, bound: usize) -> usize {
-        rng.next_u32() as usize % bound.max(1)
     }
 
     /// Takes the bytes through every public function. True exactly when the upgrade was accepted.

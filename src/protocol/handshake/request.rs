@@ -1,10 +1,8 @@
 //! The head of an HTTP/1.x request, borrowed from the bytes it was read into.
 
 use super::error::HandshakeError;
-use super::token::{elements, has_token};
-
-/// The most header fields of a request that [`HeaderSlots`] can hold.
-pub const MAX_HEADER_FIELDS: usize = 128;
+use super::fields::{Fields, HeaderSlots, has_bare_line_feed};
+use super::token::elements;
 
 /// A parsed request head (RFC 9112 §2.1). Any method and any header: whether it asks for a WebSocket, and well, says
 /// [`check_upgrade`](super::check_upgrade).
@@ -13,7 +11,7 @@ pub struct RequestHead<'a> {
     method: &'a str,
     target: &'a str,
     minor_version: u8,
-    fields: &'a [httparse::Header<'a>],
+    fields: Fields<'a>,
 }
 
 impl<'a> RequestHead<'a> {
@@ -44,7 +42,7 @@ impl<'a> RequestHead<'a> {
                 method,
                 target,
                 minor_version,
-                fields: request.headers,
+                fields: Fields::new(request.headers),
             }),
             _ => Err(HandshakeError::Malformed),
         }
@@ -78,20 +76,17 @@ impl<'a> RequestHead<'a> {
 
     /// All header fields in the order sent, names as written, values without the white space around them.
     pub fn headers(&self) -> impl Iterator<Item = (&'a str, &'a [u8])> + use<'a> {
-        self.fields.iter().map(|field| (field.name, field.value))
+        self.fields.iter()
     }
 
     /// The value of the first field of that name, whatever its case; `None` also when the value is not UTF-8.
     pub fn header(&self, name: &str) -> Option<&'a str> {
-        let value = self.header_values(name).next()?;
-        std::str::from_utf8(value).ok()
+        self.fields.first(name)
     }
 
     /// The values of all fields of that name, whatever its case, in the order sent.
     pub fn header_values<'n>(&self, name: &'n str) -> impl Iterator<Item = &'a [u8]> + use<'a, 'n> {
-        self.headers()
-            .filter(move |(field, _)| field.eq_ignore_ascii_case(name))
-            .map(|(_, value)| value)
+        self.fields.values(name)
     }
 
     /// `Host`: the authority that the client means to reach.
@@ -132,18 +127,12 @@ impl<'a> RequestHead<'a> {
 
     /// True exactly when one line of the field `name` lists `token`.
     pub(super) fn lists(&self, name: &str, token: &str) -> bool {
-        self.header_values(name)
-            .any(|value| has_token(value, token))
+        self.fields.lists(name, token)
     }
 
     /// The value of a field that may occur once.
     pub(super) fn single(&self, name: &'static str) -> Result<Option<&'a [u8]>, HandshakeError> {
-        let mut values = self.header_values(name);
-        let first = values.next();
-        match values.next() {
-            Some(_) => Err(HandshakeError::DuplicateHeader(name)),
-            None => Ok(first),
-        }
+        Ok(self.fields.single(name)?)
     }
 
     /// The target without the scheme and authority of an absolute URI.
@@ -158,37 +147,6 @@ impl<'a> RequestHead<'a> {
         let authority_end = rest.find(['/', '?']).unwrap_or(rest.len());
         rest.get(authority_end..).unwrap_or_default()
     }
-}
-
-/// Room for the header fields of one request, to be put on the stack (about 4 KiB).
-#[derive(Debug)]
-pub struct HeaderSlots<'b> {
-    slots: [httparse::Header<'b>; MAX_HEADER_FIELDS],
-    limit: usize,
-}
-
-impl<'b> HeaderSlots<'b> {
-    /// Admits `limit` header fields, at most [`MAX_HEADER_FIELDS`].
-    pub fn new(limit: usize) -> Self {
-        Self {
-            slots: [httparse::EMPTY_HEADER; MAX_HEADER_FIELDS],
-            limit: limit.min(MAX_HEADER_FIELDS),
-        }
-    }
-
-    fn as_mut_slice(&mut self) -> &mut [httparse::Header<'b>] {
-        self.slots.get_mut(..self.limit).unwrap_or_default()
-    }
-}
-
-/// True exactly when a line feed does not follow a carriage return. The parser would take it for a line end, a proxy in
-/// front perhaps not: then the two disagree about the header fields.
-fn has_bare_line_feed(bytes: &[u8]) -> bool {
-    let mut previous = 0;
-    bytes.iter().any(|&byte| {
-        let before = std::mem::replace(&mut previous, byte);
-        byte == b'\n' && before != b'\r'
-    })
 }
 
 fn refusal(error: httparse::Error) -> HandshakeError {
@@ -208,6 +166,7 @@ fn split_query(resource: &str) -> (&str, Option<&str>) {
 
 #[cfg(test)]
 mod tests {
+    use super::super::fields::MAX_HEADER_FIELDS;
     use super::*;
 
     fn with_head<T>(text: &str, check: impl FnOnce(&RequestHead<'_>) -> T) -> T {

@@ -73,7 +73,7 @@ impl<'a> Response<'a> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::request::HeaderSlots;
+    use super::super::fields::HeaderSlots;
     use super::*;
 
     const ACCEPT: &[u8; 28] = b"s3pPLMBiTxaQ9kYGzzhZRbK+xOo=";

@@ -2,6 +2,7 @@
 
 use super::accept_key::{accept_key, is_valid_key};
 use super::error::HandshakeError;
+use super::field::is_host;
 use super::request::RequestHead;
 use super::token::{elements, is_token};
 
@@ -77,14 +78,9 @@ fn is_http(scheme: &str) -> bool {
 fn check_host(head: &RequestHead<'_>) -> Result<(), HandshakeError> {
     match head.single("Host")? {
         None | Some([]) => Err(HandshakeError::MissingHost),
-        Some(host) if host.iter().copied().all(is_host_byte) => Ok(()),
+        Some(host) if is_host(host) => Ok(()),
         Some(_) => Err(HandshakeError::InvalidHost),
     }
-}
-
-/// Not the grammar of an authority, only what no authority has: enough that a host cannot be taken for two, or for a path.
-fn is_host_byte(byte: u8) -> bool {
-    byte.is_ascii_graphic() && !b",/?#@\\\"<>".contains(&byte)
 }
 
 fn check_version(head: &RequestHead<'_>) -> Result<(), HandshakeError> {
@@ -136,7 +132,7 @@ fn check_subprotocols(head: &RequestHead<'_>) -> Result<(), HandshakeError> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::request::HeaderSlots;
+    use super::super::fields::HeaderSlots;
     use super::HandshakeError::*;
     use super::*;
 

@@ -10,10 +10,8 @@ use std::{
 
 use mio::{Interest, Registry, unix::pipe};
 
-use crate::{
-    memory::Key,
-    transport::{TokenKind, Tokens},
-};
+use super::{TokenKind, Tokens};
+use crate::memory::Key;
 
 /// Messages that other threads posted: a bounded channel, and a pipe that wakes the poll.
 ///
@@ -67,9 +65,15 @@ impl PostErrorKind {
 }
 
 impl<M> Mailbox<M> {
-    pub(crate) fn new(capacity: usize, registry: &Registry, tokens: Tokens) -> io::Result<Self> {
+    /// `index` tells the mailboxes of a loop apart.
+    pub(crate) fn new(
+        capacity: usize,
+        index: u32,
+        registry: &Registry,
+        tokens: Tokens,
+    ) -> io::Result<Self> {
         let (pipe, mut bell_end) = pipe::new()?;
-        let token = tokens.encode(TokenKind::Mailbox, Key::from_parts(0, 0));
+        let token = tokens.encode(TokenKind::Mailbox, Key::from_parts(index, 0));
         registry.register(&mut bell_end, token, Interest::READABLE)?;
         let (sender, messages) = sync_channel(capacity);
         let bell = Bell {

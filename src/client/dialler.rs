@@ -1,0 +1,266 @@
+use std::{io, net::SocketAddr};
+
+use super::dial::{Accepted, Dial, Step, Surroundings};
+use crate::{
+    config::Config,
+    driver::{ConnectError, DialId, Driver, Handler, Shared, Timer, Wanted, note},
+    memory::{Key, Slots},
+    protocol::{
+        Host, Role,
+        handshake::{HeaderSlots, MAX_HEADER_FIELDS, ResponseHead},
+    },
+    transport::{Answer, Resolver, TokenKind, Tokens},
+};
+
+/// The attempts to connect of a loop.
+pub(crate) struct Dialler<S> {
+    dials: Slots<Dial<S>>,
+    resolver: Resolver,
+}
+
+/// The mailbox of the resolver, among those of a loop.
+pub(crate) const RESOLVER_MAILBOX: u32 = 1;
+
+impl<S> Dialler<S> {
+    pub(crate) fn new(
+        config: &Config,
+        registry: &mio::Registry,
+        tokens: Tokens,
+    ) -> io::Result<Self> {
+        let resolver = Resolver::new(config.max_dials, RESOLVER_MAILBOX, registry, tokens)?;
+        Ok(Self {
+            dials: Slots::with_capacity(0),
+            resolver,
+        })
+    }
+
+    /// Begins the attempts that the application asked for, and ends those that it has cancelled.
+    pub(crate) fn work<H: Handler<M, Session = S>, M>(&mut self, driver: &mut Driver<'_, H, M>) {
+        while let Some(wanted) = driver.core.wanted.pop_front() {
+            self.begin(wanted, driver);
+        }
+        while let Some(id) = driver.core.shared.cancelled.pop() {
+            if let Some(key) = self.find(id) {
+                self.fail(key, ConnectError::Cancelled, driver);
+            }
+        }
+        for _ in 0..self.resolver.answers().waiting() {
+            let Some(answer) = self.resolver.answers().take() else {
+                break;
+            };
+            self.resolved(answer, driver);
+        }
+    }
+
+    /// True exactly when `work` would find something to do although no event says so.
+    pub(crate) fn has_work(&self) -> bool {
+        self.resolver.has_work()
+    }
+
+    /// The resolver's mailbox has something.
+    pub(crate) fn answer_bell(&mut self) {
+        self.resolver.answers().answer_bell();
+    }
+
+    fn find(&self, id: DialId) -> Option<Key> {
+        self.dials
+            .iter()
+            .find(|(_, dial)| dial.id == id)
+            .map(|(key, _)| key)
+    }
+
+    fn begin<H: Handler<M, Session = S>, M>(
+        &mut self,
+        Wanted {
+            id,
+            connect,
+            session,
+        }: Wanted<S>,
+        driver: &mut Driver<'_, H, M>,
+    ) {
+        let shared = &mut driver.core.shared;
+        let timeout = connect
+            .timeout
+            .unwrap_or(shared.settings.config.connect_timeout);
+        let deadline = shared.now + timeout;
+        let nonce = shared.pools.mask_keys.bytes();
+        let host = connect.url.host().clone();
+        let port = connect.url.port().unwrap_or_default();
+        let key = self
+            .dials
+            .insert(Dial::new(id, connect, session, nonce, deadline));
+        let Some(dial) = self.dials.get_mut(key) else {
+            return;
+        };
+        dial.timer = Some(shared.timers.insert(deadline, Timer::Dial(key)));
+        let around = surroundings(key, shared);
+        let step = match host {
+            Host::Ipv4(address) => dial.race(&[SocketAddr::from((address, port))], &around),
+            Host::Ipv6(address) => dial.race(&[SocketAddr::from((address, port))], &around),
+            Host::UnixPath(path) => dial.connect_unix(&path, &around),
+            Host::Name(name) => match self.resolver.ask(key_to_id(key), &name, port) {
+                Ok(()) => Step::Wait,
+                Err(error) => Step::Failed(ConnectError::Resolve(error.kind())),
+            },
+        };
+        self.follow(key, step, driver);
+    }
+
+    fn resolved<H: Handler<M, Session = S>, M>(
+        &mut self,
+        Answer { id, result }: Answer,
+        driver: &mut Driver<'_, H, M>,
+    ) {
+        let key = id_to_key(id);
+        // The dial may have ended while the resolver was at work.
+        let Some(dial) = self.dials.get_mut(key) else {
+            return;
+        };
+        let step = match result {
+            Ok(addresses) if addresses.is_empty() => {
+                Step::Failed(ConnectError::Resolve(io::ErrorKind::NotFound))
+            }
+            Ok(addresses) => dial.race(&addresses, &surroundings(key, &driver.core.shared)),
+            Err(error) => Step::Failed(ConnectError::Resolve(error.kind())),
+        };
+        self.follow(key, step, driver);
+    }
+
+    /// What the kernel says of a socket of a dial. A stale key is nobody's.
+    pub(crate) fn handle_event<H: Handler<M, Session = S>, M>(
+        &mut self,
+        key: Key,
+        driver: &mut Driver<'_, H, M>,
+    ) {
+        let Some(dial) = self.dials.get_mut(key) else {
+            return;
+        };
+        let step = dial.step(&surroundings(key, &driver.core.shared));
+        self.follow(key, step, driver);
+    }
+
+    /// The timer of a dial fired: its time is up, or the next address is to be tried.
+    pub(crate) fn handle_timer<H: Handler<M, Session = S>, M>(
+        &mut self,
+        key: Key,
+        driver: &mut Driver<'_, H, M>,
+    ) {
+        let Some(dial) = self.dials.get_mut(key) else {
+            return;
+        };
+        dial.timer = None;
+        let shared = &driver.core.shared;
+        let step = if dial.deadline <= shared.now {
+            Step::Failed(ConnectError::Timeout)
+        } else {
+            dial.step(&surroundings(key, shared))
+        };
+        self.follow(key, step, driver);
+    }
+
+    fn follow<H: Handler<M, Session = S>, M>(
+        &mut self,
+        key: Key,
+        step: Step,
+        driver: &mut Driver<'_, H, M>,
+    ) {
+        match step {
+            Step::Wait => self.set_timer(key, &mut driver.core.shared),
+            Step::Open { head_len } => self.open(key, head_len, driver),
+            Step::Failed(error) => self.fail(key, error, driver),
+        }
+    }
+
+    fn set_timer(&mut self, key: Key, shared: &mut Shared) {
+        let Some(dial) = self.dials.get_mut(key) else {
+            return;
+        };
+        let at = dial.next_look();
+        let moved = dial
+            .timer
+            .is_some_and(|timer| shared.timers.reschedule(timer, at));
+        if !moved {
+            dial.timer = Some(shared.timers.insert(at, Timer::Dial(key)));
+        }
+    }
+
+    fn open<H: Handler<M, Session = S>, M>(
+        &mut self,
+        key: Key,
+        head_len: usize,
+        driver: &mut Driver<'_, H, M>,
+    ) {
+        let Some(dial) = self.remove(key, &mut driver.core.shared) else {
+            return;
+        };
+        let Ok(Accepted {
+            stream,
+            mut session,
+            answer,
+        }) = dial.into_accepted()
+        else {
+            return;
+        };
+        let (head, leftover) = answer.split_at(head_len);
+        let mut slots = HeaderSlots::new(MAX_HEADER_FIELDS);
+        if let Ok(head) = ResponseHead::parse(head, &mut slots) {
+            Driver::tell_connected(driver.app, &mut session, &head);
+        }
+        driver.scratch[..leftover.len()].copy_from_slice(leftover);
+        driver.open(stream, Role::Client, session, 0..leftover.len());
+    }
+
+    fn fail<H: Handler<M, Session = S>, M>(
+        &mut self,
+        key: Key,
+        error: ConnectError,
+        driver: &mut Driver<'_, H, M>,
+    ) {
+        let Some(dial) = self.remove(key, &mut driver.core.shared) else {
+            return;
+        };
+        driver.core.shared.outbound -= 1;
+        driver.connect_failed(dial.session, error);
+    }
+
+    /// Ends all attempts: the loop shuts down.
+    pub(crate) fn abort<H: Handler<M, Session = S>, M>(&mut self, driver: &mut Driver<'_, H, M>) {
+        for index in 0..self.dials.index_bound() {
+            if let Some(key) = self.dials.key_at(index) {
+                self.fail(key, ConnectError::Shutdown, driver);
+            }
+        }
+    }
+
+    fn remove(&mut self, key: Key, shared: &mut Shared) -> Option<Dial<S>> {
+        let mut dial = self.dials.remove(key)?;
+        if let Some(timer) = dial.timer.take() {
+            shared.timers.remove(timer);
+        }
+        shared.dials -= 1;
+        note(&mut shared.stats.dials, shared.dials);
+        Some(dial)
+    }
+}
+
+fn surroundings(key: Key, shared: &Shared) -> Surroundings<'_> {
+    let config = &shared.settings.config;
+    Surroundings {
+        registry: &shared.registry,
+        token: shared.tokens.encode(TokenKind::Dial, key),
+        sockets: &shared.settings.sockets,
+        now: shared.now,
+        max_head_size: config.max_head_size,
+        max_leftover: config.read_buffer_size,
+    }
+}
+
+/// The resolver's question for a dial, and back.
+fn key_to_id(key: Key) -> u64 {
+    u64::from(key.index()) << 32 | u64::from(key.generation())
+}
+
+#[expect(clippy::cast_possible_truncation, reason = "the low half is meant")]
+fn id_to_key(id: u64) -> Key {
+    Key::from_parts((id >> 32) as u32, id as u32)
+}

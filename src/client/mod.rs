@@ -1,0 +1,13 @@
+//! Floor 4: from an address to an open connection of the client role.
+//!
+//! | to fix | look in |
+//! | --- | --- |
+//! | which attempts are under way: limits, events, timers, cancelling | `dialler` |
+//! | one attempt: connecting, the request, the answer | `dial` |
+//! | which address is tried when | `race` |
+
+mod dial;
+mod dialler;
+mod race;
+
+pub(crate) use dialler::{Dialler, RESOLVER_MAILBOX};

@@ -1,0 +1,332 @@
+//! The head of an HTTP/1.x response, borrowed from the bytes it was read into, and how its body ends.
+
+use super::client_error::ResponseError;
+use super::fields::{Fields, HeaderSlots, Repeated, has_bare_line_feed};
+use super::token::elements;
+
+/// A parsed response head (RFC 9112 §2.1). Any status and any header: whether it opens the WebSocket says
+/// [`check_response`](super::check_response).
+#[derive(Debug, Clone, Copy)]
+pub struct ResponseHead<'a> {
+    /// At least 100.
+    status: u16,
+    reason: &'a str,
+    minor_version: u8,
+    fields: Fields<'a>,
+}
+
+impl<'a> ResponseHead<'a> {
+    /// Parses one whole head: `bytes` ends where [`find_head_end`](super::find_head_end) says, not later.
+    ///
+    /// # Errors
+    ///
+    /// [`TooManyHeaders`](ResponseError::TooManyHeaders) beyond the limit of `slots`,
+    /// [`UnsupportedHttpVersion`](ResponseError::UnsupportedHttpVersion) for anything but HTTP/1.0 and 1.1, and
+    /// [`Malformed`](ResponseError::Malformed) for every other violation of the grammar, bare line feeds and bytes behind
+    /// the head included.
+    pub fn parse<'b: 'a>(
+        bytes: &'b [u8],
+        slots: &'a mut HeaderSlots<'b>,
+    ) -> Result<Self, ResponseError> {
+        if has_bare_line_feed(bytes) {
+            return Err(ResponseError::Malformed);
+        }
+        let mut response = httparse::Response::new(slots.as_mut_slice());
+        let parsed = response.parse(bytes).map_err(|error| fault(error, bytes))?;
+        match (parsed, response.code, response.version) {
+            (httparse::Status::Complete(length), Some(status @ 100..), Some(minor_version))
+                if length == bytes.len() =>
+            {
+                Ok(Self {
+                    status,
+                    reason: response.reason.unwrap_or_default(),
+                    minor_version,
+                    fields: Fields::new(response.headers),
+                })
+            }
+            _ => Err(ResponseError::Malformed),
+        }
+    }
+
+    /// The status code, within 100–999.
+    pub fn status(&self) -> u16 {
+        self.status
+    }
+
+    /// The reason phrase; empty when there is none, or none in ASCII. Nobody may rely on it (RFC 9112 §4).
+    pub fn reason(&self) -> &'a str {
+        self.reason
+    }
+
+    /// The minor version of HTTP/1.x: 0 or 1.
+    pub fn minor_version(&self) -> u8 {
+        self.minor_version
+    }
+
+    /// True exactly when another response follows to the same request: every 1xx but 101. The caller drops such a head,
+    /// unasked for as it may be, and reads on. RFC 9110 §15.2.
+    pub fn is_interim(&self) -> bool {
+        matches!(self.status, 100 | 102..=199)
+    }
+
+    /// All header fields in the order sent, names as written, values without the white space around them.
+    pub fn headers(&self) -> impl Iterator<Item = (&'a str, &'a [u8])> + use<'a> {
+        self.fields.iter()
+    }
+
+    /// The value of the first field of that name, whatever its case; `None` also when the value is not UTF-8.
+    pub fn header(&self, name: &str) -> Option<&'a str> {
+        self.fields.first(name)
+    }
+
+    /// The values of all fields of that name, whatever its case, in the order sent.
+    pub fn header_values<'n>(&self, name: &'n str) -> impl Iterator<Item = &'a [u8]> + use<'a, 'n> {
+        self.fields.values(name)
+    }
+
+    /// True exactly when one line of the field `name` lists `token`.
+    pub(super) fn lists(&self, name: &str, token: &str) -> bool {
+        self.fields.lists(name, token)
+    }
+
+    /// The value of a field that may occur once.
+    pub(super) fn single(&self, name: &'static str) -> Result<Option<&'a [u8]>, Repeated> {
+        self.fields.single(name)
+    }
+}
+
+/// Where the body of a response ends. RFC 9112 §6.3.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum BodyLength {
+    /// There is no body.
+    None,
+    /// After this many bytes.
+    Exact(u64),
+    /// With the stream.
+    UntilClose,
+    /// With the last chunk. RFC 9112 §7.1.
+    Chunked,
+}
+
+/// Says how the body of a response to a `GET` is delimited. RFC 9112 §6.3.
+///
+/// The length is what the server announces: the caller sets a limit of its own. A `Content-Length` that is no number, or
+/// that contradicts itself, makes it [`BodyLength::None`]: such a body is to be discarded, and the connection with it.
+pub fn body_length(head: &ResponseHead<'_>) -> BodyLength {
+    if matches!(head.status(), 100..=199 | 204 | 304) {
+        return BodyLength::None;
+    }
+    transfer_coding(head)
+        .or_else(|| announced_length(head))
+        .unwrap_or(BodyLength::UntilClose)
+}
+
+/// `None` without `Transfer-Encoding`, which otherwise counts more than any `Content-Length`.
+fn transfer_coding(head: &ResponseHead<'_>) -> Option<BodyLength> {
+    let last = head
+        .header_values("Transfer-Encoding")
+        .flat_map(elements)
+        .last()?;
+    // HTTP/1.0 has no transfer codings: whoever claims one there has perhaps only passed it on. RFC 9112 §6.1.
+    let is_chunked = last.eq_ignore_ascii_case(b"chunked") && head.minor_version() == 1;
+    Some(if is_chunked {
+        BodyLength::Chunked
+    } else {
+        BodyLength::UntilClose
+    })
+}
+
+/// `None` without `Content-Length`. A length that is said again and again is one length.
+fn announced_length(head: &ResponseHead<'_>) -> Option<BodyLength> {
+    let mut lengths = head
+        .header_values("Content-Length")
+        .flat_map(elements)
+        .map(parse_length);
+    let first = lengths.next()?;
+    let agreed = first.filter(|_| lengths.all(|other| other == first));
+    Some(agreed.map_or(BodyLength::None, BodyLength::Exact))
+}
+
+/// Digits only: the parser of the standard library would take a sign.
+fn parse_length(text: &[u8]) -> Option<u64> {
+    if !text.iter().all(u8::is_ascii_digit) {
+        return None;
+    }
+    std::str::from_utf8(text).ok()?.parse().ok()
+}
+
+/// What does not begin like a response at all is of no version of HTTP.
+fn fault(error: httparse::Error, bytes: &[u8]) -> ResponseError {
+    match error {
+        httparse::Error::TooManyHeaders => ResponseError::TooManyHeaders,
+        httparse::Error::Version if bytes.starts_with(b"HTTP/") => {
+            ResponseError::UnsupportedHttpVersion
+        }
+        _ => ResponseError::Malformed,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::find_head_end;
+    use super::*;
+
+    fn with_head<T>(text: &str, check: impl FnOnce(&ResponseHead<'_>) -> T) -> T {
+        let mut slots = HeaderSlots::new(16);
+        check(&ResponseHead::parse(text.as_bytes(), &mut slots).unwrap())
+    }
+
+    fn parse_error(bytes: &[u8]) -> Option<ResponseError> {
+        ResponseHead::parse(bytes, &mut HeaderSlots::new(2)).err()
+    }
+
+    #[test]
+    fn accessors() {
+        let text = "HTTP/1.0 503 Try Again\r\nretry-after:  7 \r\nX: a\r\nx: b\r\n\r\n";
+        with_head(text, |head| {
+            assert_eq!((head.status(), head.reason()), (503, "Try Again"));
+            assert_eq!(head.minor_version(), 0);
+            assert_eq!(head.header("Retry-After"), Some("7"));
+            assert_eq!(head.header("absent"), None);
+            assert!(head.header_values("X").eq([&b"a"[..], b"b"]));
+            assert_eq!(head.headers().count(), 3);
+        });
+    }
+
+    #[test]
+    fn a_reason_is_optional() {
+        for line in ["HTTP/1.1 200", "HTTP/1.1 200 ", "HTTP/1.1 200 \u{e9}"] {
+            let text = format!("{line}\r\n\r\n");
+            with_head(&text, |head| assert_eq!(head.reason(), "", "{line}"));
+        }
+    }
+
+    #[test]
+    fn interim_responses_are_all_1xx_but_101() {
+        let cases = [
+            (100, true),
+            (101, false),
+            (102, true),
+            (103, true),
+            (199, true),
+        ];
+        for (status, expected) in cases.into_iter().chain([(200, false), (999, false)]) {
+            with_head(&format!("HTTP/1.1 {status} X\r\n\r\n"), |head| {
+                assert_eq!(head.is_interim(), expected, "{status}");
+            });
+        }
+    }
+
+    #[test]
+    fn refused_heads() {
+        use ResponseError::{Malformed, TooManyHeaders, UnsupportedHttpVersion};
+        let cases: [(&[u8], ResponseError); 17] = [
+            (b"", Malformed),
+            (b"\r\n\r\n", Malformed),
+            (b"HTTP/1.1 200 OK\r\n", Malformed),
+            (b"HTTP/1.1 200 OK\r\n\r\nrest", Malformed),
+            (b"HTTP/1.1 200 OK\nX: a\r\n\r\n", Malformed),
+            (b"HTTP/1.1 200 OK\r\nX: a\n\nY: b\r\n\r\n", Malformed),
+            (b"HTTP/1.1 200 OK\r\nX : a\r\n\r\n", Malformed),
+            (b"HTTP/1.1 200 OK\r\nX: a\r\n folded\r\n\r\n", Malformed),
+            (b"HTTP/1.1 200 OK\r\nX: a\0\r\n\r\n", Malformed),
+            (b"HTTP/1.1 099 OK\r\n\r\n", Malformed),
+            (b"HTTP/1.1 20 OK\r\n\r\n", Malformed),
+            (b"HTTP/1.1 2000 OK\r\n\r\n", Malformed),
+            (b"HTTP/1.1  200 OK\r\n\r\n", Malformed),
+            (b"GET / HTTP/1.1\r\n\r\n", Malformed),
+            (b"HTTP/2.0 200 OK\r\n\r\n", UnsupportedHttpVersion),
+            (
+                b"HTTP/1.1 200 OK\r\na: b\r\na: b\r\na: b\r\n\r\n",
+                TooManyHeaders,
+            ),
+            (b"SSH-2.0-OpenSSH_9.6\r\n\r\n", Malformed),
+        ];
+        for (bytes, error) in cases {
+            assert_eq!(parse_error(bytes), Some(error), "{bytes:?}");
+        }
+    }
+
+    #[test]
+    fn a_head_split_at_every_byte_is_found_and_parsed_only_whole() {
+        let head = b"HTTP/1.1 403 Forbidden\r\nA: b\r\n\r\n";
+        let stream = [&head[..], b"body\r\n\r\n"].concat();
+        for split in 0..=stream.len() {
+            let early = find_head_end(&stream[..split], 0);
+            assert_eq!(early.is_some(), split >= head.len(), "{split}");
+            let end = early.or_else(|| find_head_end(&stream, split));
+            assert_eq!(end, Some(head.len()), "{split}");
+            let parsed = parse_error(&stream[..split]);
+            assert_eq!(parsed.is_none(), split == head.len(), "{split}");
+        }
+    }
+
+    #[test]
+    fn bodies() {
+        use BodyLength::{Chunked, Exact, None, UntilClose};
+        let cases = [
+            ("HTTP/1.1 200 OK", "", UntilClose),
+            ("HTTP/1.1 403 X", "Content-Length: 12", Exact(12)),
+            ("HTTP/1.1 403 X", "Content-Length: 0", Exact(0)),
+            ("HTTP/1.0 403 X", "content-length: 007", Exact(7)),
+            ("HTTP/1.1 403 X", "Content-Length: 5, 5", Exact(5)),
+            (
+                "HTTP/1.1 403 X",
+                "Content-Length: 5\r\nContent-Length: 5",
+                Exact(5),
+            ),
+            (
+                "HTTP/1.1 403 X",
+                "Content-Length: 18446744073709551615",
+                Exact(u64::MAX),
+            ),
+            (
+                "HTTP/1.1 403 X",
+                "Content-Length: 18446744073709551616",
+                None,
+            ),
+            (
+                "HTTP/1.1 403 X",
+                "Content-Length: 5\r\nContent-Length: 6",
+                None,
+            ),
+            ("HTTP/1.1 403 X", "Content-Length: 5, x", None),
+            ("HTTP/1.1 403 X", "Content-Length: +5", None),
+            ("HTTP/1.1 403 X", "Content-Length: -5", None),
+            (
+                "HTTP/1.1 403 X",
+                "Content-Length: x\r\nContent-Length: x",
+                None,
+            ),
+            ("HTTP/1.1 403 X", "Content-Length:", None),
+            ("HTTP/1.1 403 X", "Transfer-Encoding: Chunked", Chunked),
+            (
+                "HTTP/1.1 403 X",
+                "Transfer-Encoding: gzip\r\nTransfer-Encoding: chunked",
+                Chunked,
+            ),
+            (
+                "HTTP/1.1 403 X",
+                "Content-Length: 5\r\nTransfer-Encoding: chunked",
+                Chunked,
+            ),
+            (
+                "HTTP/1.1 403 X",
+                "Transfer-Encoding: chunked, gzip",
+                UntilClose,
+            ),
+            ("HTTP/1.0 403 X", "Transfer-Encoding: chunked", UntilClose),
+            ("HTTP/1.1 204 X", "Content-Length: 5", None),
+            ("HTTP/1.1 304 X", "Transfer-Encoding: chunked", None),
+            ("HTTP/1.1 101 X", "Content-Length: 5", None),
+            ("HTTP/1.1 103 X", "", None),
+        ];
+        for (line, fields, expected) in cases {
+            let end = if fields.is_empty() { "" } else { "\r\n" };
+            let text = format!("{line}\r\n{fields}{end}\r\n");
+            with_head(&text, |head| {
+                assert_eq!(body_length(head), expected, "{line}: {fields}");
+            });
+        }
+    }
+}

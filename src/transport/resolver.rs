@@ -1,0 +1,95 @@
+use std::{
+    io,
+    net::{SocketAddr, ToSocketAddrs},
+    sync::mpsc::{SyncSender, sync_channel},
+    thread,
+};
+
+use mio::Registry;
+
+use super::{Mailbox, Remote, Tokens};
+
+/// The operating system's resolver, on a thread of its own so that it never blocks the loop.
+///
+/// The thread starts with the first name and ends with the loop.
+pub(crate) struct Resolver {
+    answers: Mailbox<Answer>,
+    questions: Option<SyncSender<Question>>,
+    capacity: usize,
+}
+
+struct Question {
+    id: u64,
+    host: String,
+    port: u16,
+}
+
+/// What became of a question.
+pub(crate) struct Answer {
+    /// The question's.
+    pub(crate) id: u64,
+    pub(crate) result: io::Result<Vec<SocketAddr>>,
+}
+
+impl Resolver {
+    /// At most `capacity` questions at a time; `index` is that of the mailbox for the answers.
+    pub(crate) fn new(
+        capacity: usize,
+        index: u32,
+        registry: &Registry,
+        tokens: Tokens,
+    ) -> io::Result<Self> {
+        let answers = Mailbox::new(capacity, index, registry, tokens)?;
+        Ok(Self {
+            answers,
+            questions: None,
+            capacity,
+        })
+    }
+
+    /// Asks for the addresses of a host. The answer comes to the mailbox.
+    ///
+    /// # Errors
+    /// The thread does not start, or as many questions as allowed are waiting.
+    pub(crate) fn ask(&mut self, id: u64, host: &str, port: u16) -> io::Result<()> {
+        let questions = match &self.questions {
+            Some(questions) => questions,
+            None => self
+                .questions
+                .insert(start(self.answers.remote(), self.capacity)?),
+        };
+        questions
+            .try_send(Question {
+                id,
+                host: host.to_owned(),
+                port,
+            })
+            .map_err(|_| io::ErrorKind::ResourceBusy.into())
+    }
+
+    pub(crate) fn answers(&mut self) -> &mut Mailbox<Answer> {
+        &mut self.answers
+    }
+
+    pub(crate) fn has_work(&self) -> bool {
+        self.answers.has_work()
+    }
+}
+
+fn start(answers: Remote<Answer>, capacity: usize) -> io::Result<SyncSender<Question>> {
+    let (sender, questions) = sync_channel::<Question>(capacity);
+    thread::Builder::new()
+        .name("wsloop-resolver".to_owned())
+        .spawn(move || {
+            for Question { id, host, port } in questions {
+                let result = (host.as_str(), port)
+                    .to_socket_addrs()
+                    .map(Iterator::collect);
+                // Never full: there are no more answers than questions. When the loop is gone nobody asks any more.
+                if answers.post(Answer { id, result }).is_err() {
+                    return;
+                }
+            }
+        })?;
+    Ok(sender)
+}
