@@ -79,7 +79,7 @@ pub use connection::{
 pub use driver::{
     AdoptError, AdoptErrorKind, Closed, Conn, ConnId, Connect, ConnectConfigError, ConnectError,
     Connections, DialError, DialErrorKind, DialId, Handler, HandshakeFailure, LimitReached,
-    ListenerId, Message, Refused, RefusedAnswer, Request, Sender, SourceId, Stats, TimerId,
+    ListenerId, Message, Proxy, Refused, RefusedAnswer, Request, Sender, SourceId, Stats, TimerId,
     Traffic,
 };
 pub use event_loop::{EventLoop, NewError, Progress};

@@ -10,9 +10,12 @@ use super::race::Race;
 use crate::{
     driver::{Connect, ConnectError, DialId, RefusedAnswer},
     memory::TimerId,
-    protocol::handshake::{
-        BodyLength, ClientKey, HeaderSlots, MAX_HEADER_FIELDS, ResponseError, ResponseHead,
-        body_length, check_response, find_head_end,
+    protocol::{
+        handshake::{
+            BodyLength, ClientKey, HeaderSlots, MAX_HEADER_FIELDS, ResponseError, ResponseHead,
+            body_length, check_response, find_head_end,
+        },
+        proxy::Tunnel,
     },
     transport::{SocketOptions, Stream, start_connect},
 };
@@ -43,6 +46,8 @@ enum Phase {
 
 struct Talk {
     stream: Stream,
+    /// The conversation with the proxy, which comes first.
+    tunnel: Tunnel,
     /// What is to be sent, and how much of it is.
     request: Vec<u8>,
     written: usize,
@@ -181,10 +186,15 @@ impl<S> Dial<S> {
     }
 
     fn talk(&mut self, stream: Stream, around: &Surroundings<'_>) -> Step {
+        let tunnel = match self.connect.tunnel() {
+            Ok(tunnel) => tunnel,
+            Err(error) => return Step::Failed(error),
+        };
         let mut request = Vec::new();
         self.connect.request.encode(&self.key, &mut request);
         let talk = Talk {
             stream,
+            tunnel,
             request,
             written: 0,
             answer: Vec::new(),
@@ -219,10 +229,55 @@ impl<S> Dial<S> {
 
 impl Talk {
     fn step(&mut self, key: &ClientKey, connect: &Connect, around: &Surroundings<'_>) -> Step {
+        match self.step_tunnel() {
+            Ok(true) => {}
+            Ok(false) => return Step::Wait,
+            Err(error) => return Step::Failed(error),
+        }
         match self.write().and_then(|()| self.read(around)) {
             Err(error) => Step::Failed(ConnectError::Io(error.kind())),
             Ok(ended) => self.judge(ended, key, connect, around),
         }
+    }
+
+    /// Goes on with the conversation with the proxy. `Ok(false)` while it is not over.
+    fn step_tunnel(&mut self) -> Result<bool, ConnectError> {
+        let failed = |error: io::Error| ConnectError::Io(error.kind());
+        while !self.tunnel.is_done() {
+            if !self.write_to_proxy().map_err(failed)? {
+                return Ok(false);
+            }
+            let mut chunk = [0; 512];
+            match self.stream.read(&mut chunk) {
+                Ok(0) => return Err(ConnectError::Io(ErrorKind::UnexpectedEof)),
+                Ok(count) => {
+                    let progress = self
+                        .tunnel
+                        .handle_input(&chunk[..count])
+                        .map_err(ConnectError::Proxy)?;
+                    // What is behind the proxy's last word is the server's first.
+                    self.answer
+                        .extend_from_slice(&chunk[progress.consumed..count]);
+                }
+                Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(false),
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(error) => return Err(failed(error)),
+            }
+        }
+        Ok(true)
+    }
+
+    /// Writes what the proxy has to be told. `Ok(false)` while there is more.
+    fn write_to_proxy(&mut self) -> io::Result<bool> {
+        while let Some(bytes) = self.tunnel.poll_output() {
+            match self.stream.write(bytes) {
+                Ok(count) => self.tunnel.advance(count),
+                Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(false),
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(true)
     }
 
     fn write(&mut self) -> io::Result<()> {

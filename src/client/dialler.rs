@@ -84,8 +84,7 @@ impl<S> Dialler<S> {
             .unwrap_or(shared.settings.config.connect_timeout);
         let deadline = shared.now + timeout;
         let nonce = shared.pools.mask_keys.bytes();
-        let host = connect.url.host().clone();
-        let port = connect.url.port().unwrap_or_default();
+        let (host, port) = connect.first_hop();
         let key = self
             .dials
             .insert(Dial::new(id, connect, session, nonce, deadline));

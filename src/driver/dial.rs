@@ -1,8 +1,9 @@
 use std::{fmt, io, net::IpAddr, time::Duration};
 
 use crate::protocol::{
-    Url, UrlError,
+    Host, Url, UrlError,
     handshake::{ClientRequest, ClientRequestError, ResponseError},
+    proxy::{Credentials, CredentialsError, Destination, HttpConnect, ProxyError, Socks5, Tunnel},
 };
 
 /// Where to connect, and how: the argument of [`Connections::connect`](super::Connections::connect).
@@ -19,6 +20,7 @@ use crate::protocol::{
 pub struct Connect {
     pub(crate) url: Url,
     pub(crate) request: ClientRequest,
+    pub(crate) proxy: Option<Proxy>,
     pub(crate) local: Option<IpAddr>,
     pub(crate) timeout: Option<Duration>,
 }
@@ -37,6 +39,7 @@ impl Connect {
         Ok(Self {
             url,
             request,
+            proxy: None,
             local: None,
             timeout: None,
         })
@@ -78,6 +81,13 @@ impl Connect {
         Ok(self)
     }
 
+    /// Goes through a proxy. A Unix socket is reached directly all the same.
+    #[must_use]
+    pub fn proxy(mut self, proxy: Proxy) -> Self {
+        self.proxy = Some(proxy);
+        self
+    }
+
     /// The local address to connect from. Only targets of its family are tried.
     #[must_use]
     pub fn local_address(mut self, address: IpAddr) -> Self {
@@ -91,6 +101,89 @@ impl Connect {
     pub fn timeout(mut self, timeout: Duration) -> Self {
         self.timeout = Some(timeout);
         self
+    }
+}
+
+/// A proxy that connections go through. The target's name is resolved by the proxy.
+#[derive(Debug, Clone)]
+pub struct Proxy {
+    pub(crate) host: Host,
+    pub(crate) port: u16,
+    kind: ProxyKind,
+    credentials: Option<Credentials>,
+}
+
+#[derive(Debug, Clone, Copy)]
+enum ProxyKind {
+    Http,
+    Socks5,
+}
+
+impl Proxy {
+    /// An HTTP proxy that takes `CONNECT` (RFC 9110 §9.3.6).
+    ///
+    /// # Errors
+    /// A host that is none.
+    pub fn http(host: &str, port: u16) -> Result<Self, ConnectConfigError> {
+        Self::new(host, port, ProxyKind::Http)
+    }
+
+    /// A SOCKS5 proxy (RFC 1928).
+    ///
+    /// # Errors
+    /// A host that is none.
+    pub fn socks5(host: &str, port: u16) -> Result<Self, ConnectConfigError> {
+        Self::new(host, port, ProxyKind::Socks5)
+    }
+
+    fn new(host: &str, port: u16, kind: ProxyKind) -> Result<Self, ConnectConfigError> {
+        let host = Host::parse(host)?;
+        Ok(Self {
+            host,
+            port,
+            kind,
+            credentials: None,
+        })
+    }
+
+    /// User and password: the Basic scheme for HTTP (RFC 7617), RFC 1929 for SOCKS5.
+    #[must_use]
+    pub fn credentials(mut self, user: &str, password: &str) -> Self {
+        self.credentials = Some(Credentials::new(user, password));
+        self
+    }
+
+    /// The conversation with the proxy.
+    fn tunnel(&self, url: &Url) -> Result<Tunnel, CredentialsError> {
+        // A Unix socket has no address that a proxy could go to.
+        let Some(target) = Destination::of_url(url) else {
+            return Ok(Tunnel::Direct);
+        };
+        let credentials = self.credentials.as_ref();
+        match self.kind {
+            ProxyKind::Http => HttpConnect::new(&target, credentials).map(Tunnel::from),
+            ProxyKind::Socks5 => Socks5::new(&target, credentials).map(Tunnel::from),
+        }
+    }
+}
+
+impl Connect {
+    /// The conversation that comes before the request.
+    pub(crate) fn tunnel(&self) -> Result<Tunnel, ConnectError> {
+        match &self.proxy {
+            None => Ok(Tunnel::Direct),
+            Some(proxy) => proxy.tunnel(&self.url).map_err(ConnectError::Credentials),
+        }
+    }
+
+    /// What the socket is connected to: the proxy, or the target itself.
+    pub(crate) fn first_hop(&self) -> (Host, u16) {
+        match &self.proxy {
+            Some(proxy) if !matches!(self.url.host(), Host::UnixPath(_)) => {
+                (proxy.host.clone(), proxy.port)
+            }
+            _ => (self.url.host().clone(), self.url.port().unwrap_or_default()),
+        }
     }
 }
 
@@ -187,6 +280,10 @@ pub enum ConnectError {
     Cancelled,
     /// The loop shuts down.
     Shutdown,
+    /// User or password cannot be told to this kind of proxy.
+    Credentials(CredentialsError),
+    /// The proxy has refused, or does not speak its protocol.
+    Proxy(ProxyError),
     /// The server's answer opens no WebSocket.
     Response(ResponseError),
     /// The server has refused: another status than 101, with its head and what came of its body.
@@ -228,6 +325,8 @@ impl fmt::Display for ConnectError {
             Self::Timeout => f.write_str("connecting took too long"),
             Self::Cancelled => f.write_str("connecting was cancelled"),
             Self::Shutdown => f.write_str("the loop shuts down"),
+            Self::Credentials(error) => error.fmt(f),
+            Self::Proxy(error) => write!(f, "the proxy: {error}"),
             Self::Response(error) => write!(f, "the server's answer opens no WebSocket: {error}"),
             Self::Refused(answer) => {
                 write!(f, "the server has refused with status {}", answer.status)

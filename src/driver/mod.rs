@@ -41,7 +41,8 @@ pub use core::{AdoptError, AdoptErrorKind, ConnId};
 pub(crate) use core::{Adopted, Core, Shared, Slot, Timer, Wanted, note};
 pub(crate) use deadline::handle_deadline;
 pub use dial::{
-    Connect, ConnectConfigError, ConnectError, DialError, DialErrorKind, DialId, RefusedAnswer,
+    Connect, ConnectConfigError, ConnectError, DialError, DialErrorKind, DialId, Proxy,
+    RefusedAnswer,
 };
 pub use handler::{Handler, HandshakeFailure};
 pub use message::Message;
