@@ -327,3 +327,7 @@ fn whole_frame(
         control => Ok(Event::Control(control, range)),
     }
 }
+
+#[cfg(test)]
+#[path = "inbox_tests.rs"]
+mod tests;

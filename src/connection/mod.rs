@@ -39,3 +39,6 @@ pub(crate) use outbox::{Flushed, SendLimits};
 pub use payload::Payload;
 pub(crate) use pools::Pools;
 pub use sent::{Outcome, Sent};
+
+#[cfg(test)]
+mod choppy;

@@ -219,7 +219,8 @@ impl Outbox {
         self.queue(pools).set_pong(payload);
     }
 
-    /// Stages the close frame behind everything else. Nothing may be staged after it; control frames that wait are dropped.
+    /// Stages the close frame behind everything else. Nothing may be staged after it; control frames that do not stand among the
+    /// data yet are dropped.
     pub(crate) fn close(&mut self, payload: &ClosePayload<'_>, pools: &mut Pools) {
         let key = pools.mask_keys.for_frame(self.role);
         self.queue(pools).push_close(payload, key);
@@ -339,3 +340,7 @@ impl Outbox {
         }
     }
 }
+
+#[cfg(test)]
+#[path = "outbox_tests.rs"]
+mod tests;

@@ -23,6 +23,8 @@ pub(crate) struct Queue {
     backlog: usize,
     /// Messages among the segments.
     payloads: usize,
+    /// Payloads that were dropped while an older one is in flight: they come back behind it, in the order of sending.
+    held_back: Vec<Sent>,
     control: Control,
 }
 
@@ -93,17 +95,18 @@ impl Queue {
                 return Ok(());
             }
         }
-        // The second buffer in a row is a large one: more is likely to come.
+        // The second buffer in a row is a large one, if there is one: more is likely to come.
         let follows = matches!(self.segments.back(), Some(Segment::Copied(_)));
         let size = if follows {
             len.max(pools.buffers.large_buffer_size())
         } else {
             len
         };
-        let mut buffer = pools
+        let buffer = pools
             .buffers
             .lease(size)
-            .ok_or(SendErrorKind::OutOfBuffers)?;
+            .or_else(|| pools.buffers.lease(len));
+        let mut buffer = buffer.ok_or(SendErrorKind::OutOfBuffers)?;
         fill(&mut buffer[..len]);
         self.push(Segment::copied(buffer, len));
         Ok(())
@@ -305,13 +308,18 @@ impl Queue {
             }
             None => 0,
         };
-        // In the order of sending, which is the order that completions have too.
+        let behind_payload = matches!(self.segments.front(), Some(Segment::Message(_))) && keep > 0;
+        let mut held_back = std::mem::take(&mut self.held_back);
         while self.segments.len() > keep {
             let Some(segment) = self.segments.remove(keep) else {
                 break;
             };
-            self.drop_segment(segment, pools, &mut discarded);
+            self.drop_segment(segment, pools, &mut |sent| match behind_payload {
+                true => held_back.push(sent),
+                false => discarded(sent),
+            });
         }
+        self.held_back = held_back;
     }
 
     /// Drops everything, also what is in flight.
@@ -350,6 +358,7 @@ impl Queue {
             Segment::Message(message) => {
                 self.payloads -= 1;
                 back(message.into_sent(outcome, pools));
+                self.held_back.drain(..).for_each(back);
             }
             Segment::Shared(..) | Segment::Control { .. } | Segment::Close { .. } => {}
         }
