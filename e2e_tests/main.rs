@@ -19,6 +19,7 @@ mod errors;
 mod fragmentation;
 mod handshake;
 mod limits;
+mod lone_client;
 mod pause;
 mod raw_frames;
 mod rejection;

@@ -82,7 +82,7 @@ pub use driver::{
     ListenerId, Message, Proxy, Refused, RefusedAnswer, Request, Sender, SourceId, Stats, TimerId,
     Traffic,
 };
-pub use event_loop::{EventLoop, NewError, Progress};
+pub use event_loop::{Client, ClientState, EventLoop, NewError, Progress, Pulled};
 pub use memory::{Occupancy, PoolBuf};
 pub use protocol::{
     CloseCode, MessageKind, ProtocolError,

@@ -4,12 +4,12 @@ use std::{
     time::Instant,
 };
 
-use mio::{Interest, Registry, Token, event::Source};
+use mio::Interest;
 
 use super::race::Race;
 use crate::{
     driver::{Connect, ConnectError, DialId, RefusedAnswer},
-    memory::TimerId,
+    memory::{Key, TimerId},
     protocol::{
         handshake::{
             BodyLength, ClientKey, HeaderSlots, MAX_HEADER_FIELDS, ResponseError, ResponseHead,
@@ -17,7 +17,7 @@ use crate::{
         },
         proxy::Tunnel,
     },
-    transport::{SocketOptions, Stream, start_connect},
+    transport::{Registrar, SocketOptions, Stream, TokenKind, start_connect},
 };
 
 /// One attempt to connect.
@@ -77,8 +77,9 @@ pub(super) struct Accepted<S> {
 
 /// What an attempt needs to know of the loop.
 pub(super) struct Surroundings<'a> {
-    pub(super) registry: &'a Registry,
-    pub(super) token: Token,
+    pub(super) registrar: &'a Registrar,
+    /// Names the sockets of the attempt among those of the loop.
+    pub(super) name: (TokenKind, Key),
     pub(super) sockets: &'a SocketOptions,
     pub(super) now: Instant,
     /// The largest head of an answer in bytes.
@@ -211,6 +212,15 @@ impl<S> Dial<S> {
                 .next_at()
                 .map_or(self.deadline, |at| at.min(self.deadline)),
             _ => self.deadline,
+        }
+    }
+
+    /// The sockets of the attempt.
+    pub(super) fn streams(&mut self) -> &mut [Stream] {
+        match &mut self.phase {
+            Phase::Resolving => &mut [],
+            Phase::Racing { attempts, .. } => attempts,
+            Phase::Talking(talk) => std::slice::from_mut(&mut talk.stream),
         }
     }
 
@@ -381,11 +391,8 @@ fn refusal(head: &ResponseHead<'_>, body: &[u8], ended: bool) -> Step {
 }
 
 fn register(stream: &mut Stream, around: &Surroundings<'_>) -> io::Result<()> {
-    stream.register(
-        around.registry,
-        around.token,
-        Interest::READABLE | Interest::WRITABLE,
-    )
+    let interests = Interest::READABLE | Interest::WRITABLE;
+    around.registrar.register(stream, around.name, interests)
 }
 
 /// Whether a socket that was connecting is connected.

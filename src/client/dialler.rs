@@ -1,5 +1,7 @@
 use std::{io, net::SocketAddr};
 
+use mio::event::Source;
+
 use super::dial::{Accepted, Dial, Step, Surroundings};
 use crate::{
     config::Config,
@@ -9,7 +11,7 @@ use crate::{
         Host, Role,
         handshake::{HeaderSlots, MAX_HEADER_FIELDS, ResponseHead},
     },
-    transport::{Answer, Resolver, TokenKind, Tokens},
+    transport::{Answer, Registrar, Resolver, TokenKind},
 };
 
 /// The attempts to connect of a loop.
@@ -22,12 +24,8 @@ pub(crate) struct Dialler<S> {
 pub(crate) const RESOLVER_MAILBOX: u32 = 1;
 
 impl<S> Dialler<S> {
-    pub(crate) fn new(
-        config: &Config,
-        registry: &mio::Registry,
-        tokens: Tokens,
-    ) -> io::Result<Self> {
-        let resolver = Resolver::new(config.max_dials, RESOLVER_MAILBOX, registry, tokens)?;
+    pub(crate) fn new(config: &Config, registrar: &Registrar) -> io::Result<Self> {
+        let resolver = Resolver::new(config.max_dials, RESOLVER_MAILBOX, registrar)?;
         Ok(Self {
             dials: Slots::with_capacity(0),
             resolver,
@@ -138,6 +136,22 @@ impl<S> Dialler<S> {
         self.follow(key, step, driver);
     }
 
+    /// Tries the sockets of all attempts: nobody says which are ready.
+    pub(crate) fn try_all<H: Handler<M, Session = S>, M>(&mut self, driver: &mut Driver<'_, H, M>) {
+        for index in 0..self.dials.index_bound() {
+            if let Some(key) = self.dials.key_at(index) {
+                self.handle_event(key, driver);
+            }
+        }
+    }
+
+    /// Everything that a poll has to watch.
+    pub(crate) fn sources(&mut self) -> impl Iterator<Item = &mut dyn Source> {
+        let bell = self.resolver.answers().bell() as &mut dyn Source;
+        let streams = self.dials.values_mut().flat_map(Dial::streams);
+        std::iter::once(bell).chain(streams.map(|stream| stream as &mut dyn Source))
+    }
+
     /// The timer of a dial fired: its time is up, or the next address is to be tried.
     pub(crate) fn handle_timer<H: Handler<M, Session = S>, M>(
         &mut self,
@@ -245,8 +259,8 @@ impl<S> Dialler<S> {
 fn surroundings(key: Key, shared: &Shared) -> Surroundings<'_> {
     let config = &shared.settings.config;
     Surroundings {
-        registry: &shared.registry,
-        token: shared.tokens.encode(TokenKind::Dial, key),
+        registrar: &shared.registrar,
+        name: (TokenKind::Dial, key),
         sockets: &shared.settings.sockets,
         now: shared.now,
         max_head_size: config.max_head_size,

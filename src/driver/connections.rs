@@ -115,13 +115,17 @@ impl<'a, S> Connections<'a, S> {
     /// [`on_source`](super::Handler::on_source). Polling is edge-triggered: read until it would block.
     ///
     /// # Errors
-    /// The poll's, or `max_sources` are registered.
+    /// The poll's; `QuotaExceeded` when `max_sources` are registered; `Unsupported` on a lone [`Client`](crate::Client).
     pub fn register(
         &mut self,
         source: &mut (impl Source + ?Sized),
         interest: Interest,
     ) -> io::Result<SourceId> {
         let shared = &mut self.core.shared;
+        if shared.registrar.is_silent() {
+            // A lone client has one token for everything: a source's events could not be told from its own.
+            return Err(io::ErrorKind::Unsupported.into());
+        }
         if shared.sources.len() >= shared.settings.config.max_sources {
             return Err(io::Error::new(
                 io::ErrorKind::QuotaExceeded,
@@ -129,8 +133,8 @@ impl<'a, S> Connections<'a, S> {
             ));
         }
         let key = shared.sources.insert(());
-        let token = shared.tokens.encode(TokenKind::Source, key);
-        if let Err(error) = source.register(&shared.registry, token, interest) {
+        let name = (TokenKind::Source, key);
+        if let Err(error) = shared.registrar.register(source, name, interest) {
             shared.sources.remove(key);
             return Err(error);
         }
@@ -150,11 +154,9 @@ impl<'a, S> Connections<'a, S> {
     ) -> io::Result<()> {
         let shared = &mut self.core.shared;
         shared.sources.get(id.0).ok_or(io::ErrorKind::NotFound)?;
-        source.reregister(
-            &shared.registry,
-            shared.tokens.encode(TokenKind::Source, id.0),
-            interest,
-        )
+        shared
+            .registrar
+            .reregister(source, (TokenKind::Source, id.0), interest)
     }
 
     /// Takes a source off the loop. Events of it that are under way are dropped.
@@ -169,7 +171,7 @@ impl<'a, S> Connections<'a, S> {
         let shared = &mut self.core.shared;
         shared.sources.remove(id.0).ok_or(io::ErrorKind::NotFound)?;
         note(&mut shared.stats.sources, shared.sources.len());
-        source.deregister(&shared.registry)
+        shared.registrar.deregister(source)
     }
 
     /// Takes over a connected socket that somebody else accepted, with the bytes that were read from it: nothing, a part of
@@ -187,7 +189,9 @@ impl<'a, S> Connections<'a, S> {
         let shared = &mut self.core.shared;
         let config = &shared.settings.config;
         let under_way = shared.stats.handshakes.current + shared.adopted.len();
-        let kind = if shared.shutting_down {
+        let kind = if shared.registrar.is_silent() {
+            AdoptErrorKind::NoServer
+        } else if shared.shutting_down {
             AdoptErrorKind::ShuttingDown
         } else if bytes.len() > config.max_head_size + config.read_buffer_size {
             AdoptErrorKind::TooManyBytes

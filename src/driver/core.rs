@@ -4,15 +4,13 @@ use std::{
     time::{Duration, Instant},
 };
 
-use mio::Registry;
-
 use super::{Connect, DialId, Stats};
 use crate::{
     config::Config,
     connection::{CloseCause, Due, Fault, Link, Pools, SendLimits, Sent, Timeouts},
     memory::{Key, Occupancy, Slots, TimerId, Timers},
     protocol::{CloseCode, ClosePayload, Role, Rules},
-    transport::{SocketOptions, Stream, Tokens},
+    transport::{Registrar, SocketOptions, Stream},
 };
 
 /// Names a connection, and never a later one in the same slot: a stale id is found to be stale.
@@ -77,8 +75,7 @@ pub(crate) struct Shared {
     pub(crate) settings: Settings,
     pub(crate) pools: Pools,
     pub(crate) timers: Timers<Timer>,
-    pub(crate) registry: Registry,
-    pub(crate) tokens: Tokens,
+    pub(crate) registrar: Registrar,
     /// The time of this turn.
     pub(crate) now: Instant,
     pub(crate) stats: Stats,
@@ -208,6 +205,8 @@ pub enum AdoptErrorKind {
     NoHandshake,
     /// The loop shuts down.
     ShuttingDown,
+    /// A lone [`Client`](crate::Client) serves nobody.
+    NoServer,
 }
 
 impl fmt::Display for AdoptError {
@@ -216,6 +215,7 @@ impl fmt::Display for AdoptError {
             AdoptErrorKind::TooManyBytes => "more bytes than a head and a read buffer hold",
             AdoptErrorKind::NoHandshake => "no handshake is free",
             AdoptErrorKind::ShuttingDown => "the loop shuts down",
+            AdoptErrorKind::NoServer => "a lone client serves nobody",
         })
     }
 }
@@ -223,7 +223,7 @@ impl fmt::Display for AdoptError {
 impl std::error::Error for AdoptError {}
 
 impl<S> Core<S> {
-    pub(crate) fn new(config: Config, registry: Registry, tokens: Tokens, now: Instant) -> Self {
+    pub(crate) fn new(config: Config, registrar: Registrar, now: Instant) -> Self {
         let mut stats = Stats::default();
         stats.connections.max = config.max_connections;
         stats.handshakes.max = config.max_handshakes;
@@ -233,8 +233,7 @@ impl<S> Core<S> {
         let shared = Shared {
             pools: Pools::new(&config),
             timers: Timers::with_capacity(config.initial_handshakes),
-            registry,
-            tokens,
+            registrar,
             now,
             stats,
             dirty: Vec::with_capacity(config.initial_connections),

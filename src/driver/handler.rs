@@ -46,6 +46,7 @@ pub trait Handler<M = ()>: Sized {
     type Session;
 
     /// A client asks for a WebSocket. `Ok` accepts it; `response` takes the subprotocol and further headers of the 101.
+    /// A handler that only dials need not have this; by default the answer is 403.
     ///
     /// # Errors
     /// The answer that the client gets instead.
@@ -53,7 +54,9 @@ pub trait Handler<M = ()>: Sized {
         &mut self,
         request: &Request<'_>,
         response: &mut Response<'_>,
-    ) -> Result<Self::Session, HttpResponse>;
+    ) -> Result<Self::Session, HttpResponse> {
+        Err(HttpResponse::forbidden())
+    }
 
     /// A plain HTTP request on the same port, with any method: a health check, a page. Its body, if it has one, is not
     /// read. By default the answer is 426, or 405 to anything but GET and HEAD.

@@ -1,6 +1,6 @@
 use std::{io, ops::Range};
 
-use mio::{Interest, event::Source};
+use mio::Interest;
 
 use super::{
     ConnId, ConnectError, Connections, Driver, Handler, HandshakeFailure, Request, Slot,
@@ -97,12 +97,13 @@ impl<H: Handler<M>, M> Driver<'_, H, M> {
         let Some((wire, shared)) = self.core.wire_mut(id) else {
             return Ok(());
         };
-        let token = shared.tokens.encode(TokenKind::Connection, id.0);
-        wire.stream.reregister(
-            &shared.registry,
-            token,
-            Interest::READABLE | Interest::WRITABLE,
-        )
+        // Nobody will say that a lone client is readable.
+        wire.flags.readable = shared.registrar.is_silent();
+        let name = (TokenKind::Connection, id.0);
+        let interests = Interest::READABLE | Interest::WRITABLE;
+        shared
+            .registrar
+            .reregister(&mut wire.stream, name, interests)
     }
 
     fn not_opened(&mut self, role: Role, session: H::Session, error: io::ErrorKind) {

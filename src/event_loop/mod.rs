@@ -3,7 +3,10 @@
 //! | to fix | look in |
 //! | --- | --- |
 //! | polling, what a turn does in which order | this file |
-//! | messages from other threads | `mailbox` |
+//! | one connection without a loop | `client`, `pull` |
+
+mod client;
+mod pull;
 
 use std::{
     fmt, io,
@@ -13,6 +16,10 @@ use std::{
 
 use mio::{Events, Poll, Registry, event::Event};
 
+pub use self::{
+    client::{Client, ClientState},
+    pull::Pulled,
+};
 use rand_chacha::rand_core::CryptoRng;
 
 use crate::{
@@ -23,7 +30,7 @@ use crate::{
         ListenerId, Readiness, Stats, Timer, handle_deadline,
     },
     server::{Server, Shutdown},
-    transport::{ListenAddr, Mailbox, Remote, Stream, TokenKind, Tokens},
+    transport::{ListenAddr, Mailbox, Registrar, Remote, Stream, TokenKind, Tokens},
 };
 
 /// One thread's event loop: listeners, handshakes, connections, their memory and their timers.
@@ -241,12 +248,14 @@ impl<S, M> fmt::Debug for EventLoop<S, M> {
 impl<S, M> House<S, M> {
     fn new(config: Config, registry: &Registry, tokens: Tokens) -> Result<Self, NewError> {
         config.validate()?;
+        let registry = registry.try_clone()?;
+        let registrar = Registrar::Loop { registry, tokens };
         Ok(Self {
-            mailbox: Mailbox::new(config.mailbox_capacity, APP_MAILBOX, registry, tokens)?,
-            dialler: Dialler::new(&config, registry, tokens)?,
+            mailbox: Mailbox::new(config.mailbox_capacity, APP_MAILBOX, &registrar)?,
+            dialler: Dialler::new(&config, &registrar)?,
             server: Server::new(config.initial_handshakes),
             scratch: vec![0; config.scratch_size].into_boxed_slice(),
-            core: Core::new(config, registry.try_clone()?, tokens, Instant::now()),
+            core: Core::new(config, registrar, Instant::now()),
         })
     }
 
@@ -313,7 +322,7 @@ fn handle_event<H: Handler<M>, M>(
     dialler: &mut Dialler<H::Session>,
     mailbox: &mut Mailbox<M>,
 ) {
-    let Some((kind, key)) = driver.core.shared.tokens.decode(event.token()) else {
+    let Some((kind, key)) = driver.core.shared.registrar.decode(event.token()) else {
         return;
     };
     match kind {

@@ -124,6 +124,11 @@ impl<T> Slots<T> {
             .map(move |(index, entry)| (key(index, entry.generation), &entry.value))
     }
 
+    /// All values by rising index, to be changed.
+    pub(crate) fn values_mut(&mut self) -> impl Iterator<Item = &mut T> {
+        self.entries.iter_mut().map(|(_, entry)| &mut entry.value)
+    }
+
     /// All keys by rising index. Takes time for vacant places too.
     pub(crate) fn keys(&self) -> impl Iterator<Item = Key> {
         self.iter().map(|(key, _)| key)

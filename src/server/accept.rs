@@ -1,6 +1,6 @@
 use std::{io, time::Instant};
 
-use mio::{Interest, event::Source};
+use mio::Interest;
 
 use super::{Handshake, Server};
 use crate::{
@@ -30,8 +30,10 @@ impl<S> Server<S> {
         let mut listener = Listener::bind(address, &shared.settings.sockets)?;
         let entry = self.ports.vacant_entry();
         let index = entry.key();
-        let token = shared.tokens.encode(TokenKind::Listener, port_key(index));
-        listener.register(&shared.registry, token, Interest::READABLE)?;
+        let name = (TokenKind::Listener, port_key(index));
+        shared
+            .registrar
+            .register(&mut listener, name, Interest::READABLE)?;
         entry.insert(Port {
             listener,
             pending: false,
@@ -151,11 +153,14 @@ impl<S> Server<S> {
             .handshakes
             .insert(Handshake::new(stream, peer, listener));
         let handshake = self.handshakes.get_mut(key)?;
-        let token = shared.tokens.encode(TokenKind::Handshake, key);
         let interests = Interest::READABLE | Interest::WRITABLE;
-        if handshake
-            .stream
-            .register(&shared.registry, token, interests)
+        if shared
+            .registrar
+            .register(
+                &mut handshake.stream,
+                (TokenKind::Handshake, key),
+                interests,
+            )
             .is_err()
         {
             shared.stats.refused.lost += 1;

@@ -8,9 +8,9 @@ use std::{
     },
 };
 
-use mio::{Interest, Registry, unix::pipe};
+use mio::{Interest, unix::pipe};
 
-use super::{TokenKind, Tokens};
+use super::{Registrar, TokenKind};
 use crate::memory::Key;
 
 /// Messages that other threads posted: a bounded channel, and a pipe that wakes the poll.
@@ -66,15 +66,10 @@ impl PostErrorKind {
 
 impl<M> Mailbox<M> {
     /// `index` tells the mailboxes of a loop apart.
-    pub(crate) fn new(
-        capacity: usize,
-        index: u32,
-        registry: &Registry,
-        tokens: Tokens,
-    ) -> io::Result<Self> {
+    pub(crate) fn new(capacity: usize, index: u32, registrar: &Registrar) -> io::Result<Self> {
         let (pipe, mut bell_end) = pipe::new()?;
-        let token = tokens.encode(TokenKind::Mailbox, Key::from_parts(index, 0));
-        registry.register(&mut bell_end, token, Interest::READABLE)?;
+        let name = (TokenKind::Mailbox, Key::from_parts(index, 0));
+        registrar.register(&mut bell_end, name, Interest::READABLE)?;
         let (sender, messages) = sync_channel(capacity);
         let bell = Bell {
             pipe,
@@ -94,6 +89,11 @@ impl<M> Mailbox<M> {
             sender: self.sender.clone(),
             bell: Arc::clone(&self.bell),
         }
+    }
+
+    /// What wakes the poll, to be registered.
+    pub(crate) fn bell(&mut self) -> &mut pipe::Receiver {
+        &mut self.bell_end
     }
 
     /// The poll was woken.

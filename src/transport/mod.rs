@@ -8,12 +8,13 @@
 //! | host names | `resolver` |
 //! | messages from other threads | `mailbox` |
 //! | socket options | `options` |
-//! | how an event finds what it is for | `tokens` |
+//! | how an event finds what it is for | `tokens`, `registrar` |
 
 mod connect;
 mod listener;
 mod mailbox;
 mod options;
+mod registrar;
 mod resolver;
 mod stream;
 mod tokens;
@@ -24,6 +25,7 @@ pub(crate) use listener::{Listener, is_clients_fault};
 pub(crate) use mailbox::Mailbox;
 pub use mailbox::{PostError, PostErrorKind, Remote};
 pub(crate) use options::SocketOptions;
+pub(crate) use registrar::Registrar;
 pub(crate) use resolver::{Answer, Resolver};
 pub use stream::{PeerAddr, Stream};
 pub(crate) use tokens::TokenKind;

@@ -5,9 +5,7 @@ use std::{
     thread,
 };
 
-use mio::Registry;
-
-use super::{Mailbox, Remote, Tokens};
+use super::{Mailbox, Registrar, Remote};
 
 /// The operating system's resolver, on a thread of its own so that it never blocks the loop.
 ///
@@ -33,13 +31,8 @@ pub(crate) struct Answer {
 
 impl Resolver {
     /// At most `capacity` questions at a time; `index` is that of the mailbox for the answers.
-    pub(crate) fn new(
-        capacity: usize,
-        index: u32,
-        registry: &Registry,
-        tokens: Tokens,
-    ) -> io::Result<Self> {
-        let answers = Mailbox::new(capacity, index, registry, tokens)?;
+    pub(crate) fn new(capacity: usize, index: u32, registrar: &Registrar) -> io::Result<Self> {
+        let answers = Mailbox::new(capacity, index, registrar)?;
         Ok(Self {
             answers,
             questions: None,

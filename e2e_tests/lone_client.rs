@@ -1,0 +1,291 @@
+use std::{
+    sync::mpsc::{Receiver, Sender, channel},
+    time::{Duration, Instant},
+};
+
+use mio::{Events, Interest, Poll, Token};
+use rand_chacha::{ChaCha20Rng, rand_core::SeedableRng};
+use wsloop::{
+    Client, ClientState, Close, CloseCause, CloseCode, Config, Conn, ConnId, Connect, ConnectError,
+    Connections, DialErrorKind, Handler, Message, MessageKind, Pulled,
+};
+
+use super::support::{DEADLINE, Event, Server, pattern};
+
+const ZERO: Option<Duration> = Some(Duration::ZERO);
+
+/// Tells the test what it is told.
+struct Teller {
+    heard: Sender<Heard>,
+}
+
+#[derive(Debug, PartialEq)]
+enum Heard {
+    Open,
+    Message(Vec<u8>),
+    Failed(ConnectError),
+    Closed(Close),
+}
+
+impl Handler for Teller {
+    type Session = ();
+
+    fn on_open(&mut self, _: &mut Conn<'_, ()>) {
+        self.heard.send(Heard::Open).unwrap();
+    }
+
+    fn on_message(&mut self, _: &mut Conn<'_, ()>, message: Message<'_>) {
+        self.heard
+            .send(Heard::Message(message.as_bytes().to_vec()))
+            .unwrap();
+    }
+
+    fn on_connect_failed(&mut self, _: &mut Connections<'_, ()>, (): (), error: ConnectError) {
+        self.heard.send(Heard::Failed(error)).unwrap();
+    }
+
+    fn on_close(&mut self, _: &mut Connections<'_, ()>, _: ConnId, (): (), close: &Close) {
+        self.heard.send(Heard::Closed(close.clone())).unwrap();
+    }
+}
+
+fn teller() -> (Teller, Receiver<Heard>) {
+    let (heard, hears) = channel();
+    (Teller { heard }, hears)
+}
+
+fn client(config: Config) -> Client<()> {
+    Client::new(config, ChaCha20Rng::from_seed([3; 32])).unwrap()
+}
+
+fn dialled(server: &Server) -> Client<()> {
+    let mut client = client(Config::default());
+    client
+        .connect(Connect::to(&format!("ws://{}/", server.addr)).unwrap(), ())
+        .unwrap();
+    client
+}
+
+/// Turns by `turn` until the teller has something to say.
+fn next(hears: &Receiver<Heard>, mut turn: impl FnMut()) -> Heard {
+    let end = Instant::now() + DEADLINE;
+    loop {
+        if let Ok(heard) = hears.try_recv() {
+            return heard;
+        }
+        assert!(Instant::now() < end, "nothing was heard");
+        turn();
+    }
+}
+
+/// Open, one echo, close: with whatever way of driving.
+fn conversation(client: &mut Client<()>, mut turn: impl FnMut(&mut Client<()>, &mut Teller)) {
+    let (mut app, hears) = teller();
+    assert_eq!(next(&hears, || turn(client, &mut app)), Heard::Open);
+    assert_eq!(client.state(), ClientState::Open);
+    for len in [0, 20, 5000, 300_000] {
+        let payload = pattern(len, 1);
+        client
+            .conn()
+            .unwrap()
+            .send_copy(MessageKind::Binary, &payload)
+            .unwrap();
+        assert_eq!(
+            next(&hears, || turn(client, &mut app)),
+            Heard::Message(payload)
+        );
+    }
+    client
+        .conn()
+        .unwrap()
+        .close(CloseCode::NORMAL, "done")
+        .unwrap();
+    let Heard::Closed(close) = next(&hears, || turn(client, &mut app)) else {
+        panic!()
+    };
+    assert!(close.clean, "{close:?}");
+    assert_eq!(
+        (close.code, close.reason.as_str()),
+        (Some(CloseCode::NORMAL), "done")
+    );
+    assert_eq!(client.state(), ClientState::Idle);
+    assert!(client.conn().is_none());
+}
+
+#[test]
+fn it_can_be_driven_by_spinning() {
+    let server = Server::echo();
+    let mut client = dialled(&server);
+    conversation(&mut client, |client, app| {
+        client.turn(app, ZERO).unwrap();
+    });
+}
+
+#[test]
+fn it_can_wait_by_itself() {
+    let server = Server::echo();
+    let mut client = dialled(&server);
+    conversation(&mut client, |client, app| {
+        client.turn(app, Some(DEADLINE)).unwrap();
+    });
+}
+
+#[test]
+fn it_is_a_source_on_the_owners_poll() {
+    let server = Server::echo();
+    let mut client = client(Config::default());
+    let mut poll = Poll::new().unwrap();
+    poll.registry()
+        .register(&mut client, Token(7), Interest::READABLE)
+        .unwrap();
+    client
+        .connect(
+            Connect::to(&format!("ws://localhost:{}/", server.addr.port())).unwrap(),
+            (),
+        )
+        .unwrap();
+    let mut events = Events::with_capacity(16);
+    conversation(&mut client, |client, app| {
+        let wait = client
+            .deadline()
+            .map(|at| at.saturating_duration_since(Instant::now()));
+        let wait = wait.unwrap_or(DEADLINE).min(DEADLINE);
+        poll.poll(&mut events, Some(wait)).unwrap();
+        assert!(events.iter().all(|event| event.token() == Token(7)));
+        client.turn(app, ZERO).unwrap();
+    });
+    poll.registry().deregister(&mut client).unwrap();
+}
+
+#[test]
+fn it_connects_again_after_the_end() {
+    let server = Server::echo();
+    let mut client = dialled(&server);
+    for _ in 0..3 {
+        conversation(&mut client, |client, app| {
+            client.turn(app, Some(DEADLINE)).unwrap();
+        });
+        client
+            .connect(Connect::to(&format!("ws://{}/", server.addr)).unwrap(), ())
+            .unwrap();
+    }
+}
+
+#[test]
+fn there_is_room_for_one() {
+    let server = Server::echo();
+    let mut client = dialled(&server);
+    let again = Connect::to(&format!("ws://{}/", server.addr)).unwrap();
+    assert_eq!(client.state(), ClientState::Connecting);
+    let error = client.connect(again.clone(), ()).unwrap_err();
+    assert_eq!(error.kind, DialErrorKind::TooManyDials);
+    let (mut app, hears) = teller();
+    assert_eq!(
+        next(&hears, || {
+            let _ = client.turn(&mut app, ZERO).unwrap();
+        }),
+        Heard::Open
+    );
+    let error = client.connect(again, ()).unwrap_err();
+    assert_eq!(error.kind, DialErrorKind::TooManyConnections);
+}
+
+#[test]
+fn run_ends_with_the_connection_and_with_a_failed_attempt() {
+    let server = Server::start(Config::default(), |app| {
+        app.on_open = Some(Box::new(|conn| {
+            conn.close(CloseCode::GOING_AWAY, "").unwrap()
+        }));
+    });
+    let mut client = dialled(&server);
+    let (mut app, hears) = teller();
+    client.run(&mut app).unwrap();
+    assert_eq!(hears.recv().unwrap(), Heard::Open);
+    let Heard::Closed(close) = hears.recv().unwrap() else {
+        panic!()
+    };
+    assert_eq!(
+        (close.code, close.cause),
+        (Some(CloseCode::GOING_AWAY), CloseCause::Peer)
+    );
+
+    let addr = server.addr;
+    drop(server);
+    client
+        .connect(Connect::to(&format!("ws://{addr}/")).unwrap(), ())
+        .unwrap();
+    client.run(&mut app).unwrap();
+    let refused = ConnectError::Io(std::io::ErrorKind::ConnectionRefused);
+    assert_eq!(hears.recv().unwrap(), Heard::Failed(refused));
+}
+
+#[test]
+fn the_deadline_is_that_of_the_timeouts() {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let timeout = Duration::from_millis(50);
+    let mut client = client(Config::default().connect_timeout(timeout));
+    assert_eq!(client.deadline(), None);
+    let url = format!("ws://{}/", listener.local_addr().unwrap());
+    client.connect(Connect::to(&url).unwrap(), ()).unwrap();
+    let start = Instant::now();
+    let (mut app, hears) = teller();
+    client.run(&mut app).unwrap();
+    assert!(start.elapsed() >= timeout);
+    assert_eq!(hears.recv().unwrap(), Heard::Failed(ConnectError::Timeout));
+}
+
+#[test]
+fn messages_can_be_pulled() {
+    let server = Server::start(Config::default(), |app| {
+        app.on_open = Some(Box::new(|conn| {
+            conn.send_ping(b"first").unwrap();
+            conn.send_copy(MessageKind::Text, b"one").unwrap();
+            conn.send_pong(b"unasked").unwrap();
+            conn.send_copy(MessageKind::Binary, &[7; 100]).unwrap();
+            conn.send_copy(MessageKind::Text, b"two").unwrap();
+        }));
+    });
+    let mut client = dialled(&server);
+    let mut buffer = [0; 50];
+    let mut pull =
+        |client: &mut Client<()>| client.read_message(&mut buffer, Some(DEADLINE)).unwrap();
+    assert_eq!(pull(&mut client), Pulled::Message(MessageKind::Text, 3));
+    assert_eq!(pull(&mut client), Pulled::TooBig(MessageKind::Binary, 100));
+    assert_eq!(pull(&mut client), Pulled::Message(MessageKind::Text, 3));
+    server.expect("the answer to the ping", |event| {
+        matches!(event, Event::Pong(_, payload) if payload == b"first").then_some(())
+    });
+    server.with(|_, connections| {
+        connections.for_each(|conn| conn.close(CloseCode::NORMAL, "that was all").unwrap());
+    });
+    let Pulled::Closed(Some(close)) = pull(&mut client) else {
+        panic!()
+    };
+    assert_eq!(close.reason, "that was all");
+    assert_eq!(pull(&mut client), Pulled::Closed(None));
+    assert_eq!(&buffer[..3], b"two");
+}
+
+#[test]
+fn a_pull_ends_in_time_and_says_why_there_is_no_connection() {
+    let server = Server::echo();
+    let mut client = dialled(&server);
+    let pulled = client
+        .read_message(&mut [], Some(Duration::from_millis(30)))
+        .unwrap();
+    assert_eq!(pulled, Pulled::TimedOut);
+    let addr = server.addr;
+    drop(server);
+    assert!(matches!(
+        client.read_message(&mut [], Some(DEADLINE)).unwrap(),
+        Pulled::Closed(Some(_))
+    ));
+    client
+        .connect(Connect::to(&format!("ws://{addr}/")).unwrap(), ())
+        .unwrap();
+    let pulled = client.read_message(&mut [], Some(DEADLINE)).unwrap();
+    assert!(
+        matches!(pulled, Pulled::ConnectFailed(ConnectError::Io(_))),
+        "{pulled:?}"
+    );
+}

@@ -1,0 +1,326 @@
+use std::{
+    fmt, io,
+    time::{Duration, Instant},
+};
+
+use mio::{Events, Interest, Poll, Registry, Token, event::Source};
+use rand_chacha::rand_core::CryptoRng;
+
+use super::NewError;
+use crate::{
+    client::Dialler,
+    config::Config,
+    connection::CloseCause,
+    driver::{
+        Conn, ConnId, Connect, Connections, Core, DialError, DialId, Driver, Handler, Readiness,
+        Timer, handle_deadline,
+    },
+    protocol::CloseCode,
+    transport::Registrar,
+};
+
+/// One connection that its owner drives: no loop, and no poll unless it has to wait.
+///
+/// It is made of the parts of an [`EventLoop`](crate::EventLoop) with room for one connection, and calls the same [`Handler`].
+/// There are three ways to drive it:
+///
+/// * [`run`](Self::run) waits for events until the connection is over;
+/// * [`turn`](Self::turn) does one pass; with a timeout of `ZERO` it reads without asking a poll first, which is the fastest
+///   way to spin on one socket;
+/// * on a poll of the owner's, or as a foreign source of an event loop: it is a [`Source`]. After each event with its token,
+///   and when [`deadline`](Self::deadline) is over, call `turn` with `ZERO`.
+///
+/// Mask keys and the handshake's key are drawn from a cryptographic generator that the owner supplies.
+///
+/// ```no_run
+/// use rand_chacha::{ChaCha20Rng, rand_core::SeedableRng};
+/// use wsloop::{Client, CloseCode, Config, Conn, Connect, Handler, Message, MessageKind};
+///
+/// struct Greeter;
+///
+/// impl Handler for Greeter {
+///     type Session = ();
+///
+///     fn on_open(&mut self, conn: &mut Conn<'_, ()>) {
+///         let _ = conn.send(MessageKind::Text, "hello");
+///     }
+///
+///     fn on_message(&mut self, conn: &mut Conn<'_, ()>, message: Message<'_>) {
+///         println!("{:?}", message.text());
+///         let _ = conn.close(CloseCode::NORMAL, "that was all");
+///     }
+/// }
+///
+/// # fn seed() -> [u8; 32] { [0; 32] }
+/// let rng = ChaCha20Rng::from_seed(seed()); // 32 bytes that nobody can guess
+/// let mut client = Client::new(Config::default(), rng)?;
+/// client.connect(Connect::to("ws://localhost:9001/")?, ()).map_err(|error| error.to_string())?;
+/// client.run(&mut Greeter)?;
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+pub struct Client<S> {
+    core: Core<S>,
+    dialler: Dialler<S>,
+    scratch: Box<[u8]>,
+    /// For waiting; made when the client first has to, and not when somebody else polls it.
+    poll: Option<(Poll, Events)>,
+}
+
+/// Where a [`Client`] stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ClientState {
+    /// There is no connection: never dialled, failed, or over.
+    Idle,
+    /// An attempt is under way.
+    Connecting,
+    /// Messages go both ways.
+    Open,
+    /// The close handshake is under way.
+    Closing,
+}
+
+/// The client's own token in its own poll, where it is alone.
+const OWN_TOKEN: Token = Token(0);
+
+impl<S> Client<S> {
+    /// A client that is not connected. Of the configuration, everything counts that is not about listening.
+    ///
+    /// # Errors
+    /// A setting that cannot work, or the operating system's refusal.
+    pub fn new(config: Config, rng: impl CryptoRng + Send + 'static) -> Result<Self, NewError> {
+        let config = config
+            .max_dials(1)
+            .max_outbound(1)
+            .initial_connections(1)
+            .initial_handshakes(0);
+        config.validate()?;
+        let registrar = Registrar::Alone(None);
+        let dialler = Dialler::new(&config, &registrar)?;
+        let scratch = vec![0; config.scratch_size].into_boxed_slice();
+        let mut core = Core::new(config, registrar, Instant::now());
+        core.shared.pools.mask_keys.supply(Box::new(rng));
+        Ok(Self {
+            core,
+            dialler,
+            scratch,
+            poll: None,
+        })
+    }
+
+    /// Starts to connect; what becomes of it comes to the handler. See [`Connections::connect`].
+    ///
+    /// # Errors
+    /// The session, with the reason: above all `TooManyDials` and `TooManyConnections` while there is a connection already.
+    pub fn connect(&mut self, connect: Connect, session: S) -> Result<DialId, DialError<S>> {
+        self.connections().connect(connect, session)
+    }
+
+    /// The connection, to send on it between turns; what is staged is written in the next. `None` unless there is one.
+    pub fn conn(&mut self) -> Option<Conn<'_, S>> {
+        let id = self.id()?;
+        Conn::new(&mut self.core, id, &[])
+    }
+
+    /// As in callbacks: timers, cancelling, statistics.
+    pub fn connections(&mut self) -> Connections<'_, S> {
+        self.core.shared.now = Instant::now();
+        Connections::new(&mut self.core)
+    }
+
+    /// Where the client stands.
+    #[must_use]
+    pub fn state(&self) -> ClientState {
+        match self.id().and_then(|id| self.core.slots.get(id.0)) {
+            Some(slot) if slot.wire.link.state().is_open() => ClientState::Open,
+            Some(_) => ClientState::Closing,
+            None if self.core.shared.dials > 0 => ClientState::Connecting,
+            None => ClientState::Idle,
+        }
+    }
+
+    /// When [`turn`](Self::turn) has to be called at the latest, also without an event; `None`: only an event matters.
+    #[must_use]
+    pub fn deadline(&self) -> Option<Instant> {
+        let now = || Some(self.core.shared.now);
+        if self.has_work() {
+            now()
+        } else {
+            self.core.shared.timers.next_deadline()
+        }
+    }
+
+    /// Turns until there is no connection and no attempt any more.
+    ///
+    /// # Errors
+    /// The poll's.
+    pub fn run<H: Handler<M, Session = S>, M>(&mut self, app: &mut H) -> io::Result<()> {
+        while self.turn(app, None)? != ClientState::Idle {}
+        Ok(())
+    }
+
+    /// One pass: reads what is there, calls the handler, writes what was staged. When there is nothing to do it waits for at
+    /// most `timeout` (`None`: until there is); with `ZERO` it never asks a poll.
+    ///
+    /// # Errors
+    /// The poll's. Errors of the connection come to the handler.
+    pub fn turn<H: Handler<M, Session = S>, M>(
+        &mut self,
+        app: &mut H,
+        timeout: Option<Duration>,
+    ) -> io::Result<ClientState> {
+        self.core.shared.now = Instant::now();
+        let before = self.core.shared.stats;
+        // Sockets that a poll watches need not be tried: what was read until it was dry will be announced.
+        let watched = self.poll.is_some();
+        self.pass(app, !watched || timeout == Some(Duration::ZERO));
+        let idle = self.core.shared.stats == before
+            && !self.has_work()
+            && self.state() != ClientState::Idle;
+        if timeout != Some(Duration::ZERO) && idle {
+            self.wait(timeout)?;
+            self.core.shared.now = Instant::now();
+            self.pass(app, true);
+        }
+        Ok(self.state())
+    }
+
+    fn id(&self) -> Option<ConnId> {
+        self.core.slots.key_at(0).map(ConnId)
+    }
+
+    fn has_work(&self) -> bool {
+        self.core.has_work() || self.dialler.has_work()
+    }
+
+    fn pass<H: Handler<M, Session = S>, M>(&mut self, app: &mut H, try_sockets: bool) {
+        let id = self.id();
+        let mut driver = Driver::new(app, &mut self.core, &mut self.scratch);
+        if self.dialler.has_work() {
+            self.dialler.answer_bell();
+        }
+        if try_sockets {
+            self.dialler.try_all(&mut driver);
+            if let Some(id) = id {
+                let ready = Readiness {
+                    readable: true,
+                    writable: true,
+                    hung_up: false,
+                };
+                driver.handle_event(id, ready);
+            }
+        }
+        for _ in 0..driver.core.shared.ready.len() {
+            let Some(id) = driver.core.shared.ready.pop_front() else {
+                break;
+            };
+            driver.handle_ready(id);
+        }
+        handle_timers(&mut driver, &mut self.dialler);
+        if driver.core.shared.shutdown.take().is_some() {
+            close(&mut driver, &mut self.dialler, id);
+        }
+        driver.settle();
+        self.dialler.work(&mut driver);
+    }
+
+    fn wait(&mut self, timeout: Option<Duration>) -> io::Result<()> {
+        if self.poll.is_none() {
+            let poll = Poll::new()?;
+            self.watch(poll.registry(), OWN_TOKEN)?;
+            self.poll = Some((poll, Events::with_capacity(16)));
+        }
+        let left = self
+            .deadline()
+            .map(|at| at.saturating_duration_since(Instant::now()));
+        let timeout = match (timeout, left) {
+            (Some(timeout), Some(left)) => Some(timeout.min(left)),
+            (timeout, left) => timeout.or(left),
+        };
+        let Some((poll, events)) = &mut self.poll else {
+            return Ok(());
+        };
+        match poll.poll(events, timeout) {
+            Err(error) if error.kind() != io::ErrorKind::Interrupted => Err(error),
+            _ => Ok(()),
+        }
+    }
+
+    /// Announces every socket to a poll, those that come later too.
+    fn watch(&mut self, registry: &Registry, token: Token) -> io::Result<()> {
+        let interests = Interest::READABLE | Interest::WRITABLE;
+        self.core.shared.registrar = Registrar::Alone(Some((registry.try_clone()?, token)));
+        self.sources()
+            .try_for_each(|source| source.register(registry, token, interests))
+    }
+
+    /// Everything that a poll has to watch.
+    fn sources(&mut self) -> impl Iterator<Item = &mut dyn Source> {
+        let stream = self
+            .core
+            .slots
+            .values_mut()
+            .map(|slot| &mut slot.wire.stream as &mut dyn Source);
+        self.dialler.sources().chain(stream)
+    }
+}
+
+fn handle_timers<H: Handler<M>, M>(
+    driver: &mut Driver<'_, H, M>,
+    dialler: &mut Dialler<H::Session>,
+) {
+    let now = driver.core.shared.now;
+    let mark = driver.core.shared.timers.mark();
+    while let Some((id, timer)) = driver.core.shared.timers.pop_due_before(now, mark) {
+        match timer {
+            Timer::Connection(conn) => handle_deadline(driver.core, conn),
+            Timer::Dial(key) => dialler.handle_timer(key, driver),
+            Timer::Application(data) => driver.handle_timer(id, data),
+            // A client accepts nothing.
+            Timer::Handshake(_) | Timer::Accept => {}
+        }
+    }
+}
+
+/// What a shutdown means to a lone client: the connection is closed, an attempt given up.
+fn close<H: Handler<M>, M>(
+    driver: &mut Driver<'_, H, M>,
+    dialler: &mut Dialler<H::Session>,
+    id: Option<ConnId>,
+) {
+    dialler.abort(driver);
+    if let Some((wire, shared)) = id.and_then(|id| driver.core.wire_mut(id)) {
+        if let Some(id) = id {
+            wire.close(id, CloseCode::GOING_AWAY, CloseCause::Shutdown, shared);
+        }
+    }
+}
+
+/// On a poll of the owner's. Everything that the client watches gets the one token, and is watched for reading and writing,
+/// whatever `interests` says.
+impl<S> Source for Client<S> {
+    fn register(&mut self, registry: &Registry, token: Token, _: Interest) -> io::Result<()> {
+        self.poll = None;
+        self.watch(registry, token)
+    }
+
+    fn reregister(&mut self, registry: &Registry, token: Token, _: Interest) -> io::Result<()> {
+        let interests = Interest::READABLE | Interest::WRITABLE;
+        self.core.shared.registrar = Registrar::Alone(Some((registry.try_clone()?, token)));
+        self.sources()
+            .try_for_each(|source| source.reregister(registry, token, interests))
+    }
+
+    fn deregister(&mut self, registry: &Registry) -> io::Result<()> {
+        self.core.shared.registrar = Registrar::Alone(None);
+        self.sources()
+            .try_for_each(|source| source.deregister(registry))
+    }
+}
+
+impl<S> fmt::Debug for Client<S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Client")
+            .field("state", &self.state())
+            .finish_non_exhaustive()
+    }
+}
