@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
-# Talks to the echo server through two WebSocket clients that others wrote, and use: `websockets` for Python and `ws`
-# for Node.
+# Holds conversations with WebSocket peers that others wrote, and use: `websockets` for Python and `ws` for Node. Their
+# clients talk to our echo server, and our client talks to their servers, directly and through the proxy `pproxy` (HTTP
+# CONNECT and SOCKS5, with and without a password).
 #
 #     e2e_tests/real_clients/run.sh
 #
@@ -24,13 +25,74 @@ main() {
     fi
     play "$here/.venv/bin/python" "$here/python_client.py" "$server"
     play node "$here/node_client.mjs" "$server"
+    talk_to_servers
     echo "$passed passed, $failed failed"
     ((passed > 0 && failed == 0))
+}
+
+# Our client, to servers and through proxies of others.
+talk_to_servers() {
+    local ours=${WSLOOP_CONVERSATION:-} python=$here/.venv/bin/python
+    if [[ -z $ours ]]; then
+        cargo build --release --example conversation
+        ours=${CARGO_TARGET_DIR:-target}/release/examples/conversation
+    fi
+    start node node "$here/node_server.mjs"
+    play "$ours" "to node" "ws://127.0.0.1:$port/"
+    start python "$python" "$here/python_server.py"
+    play "$ours" "to python" "ws://localhost:$port/"
+    local url=ws://localhost:$port/ open locked
+    start_proxy ''
+    open=$port
+    start_proxy '#user:secret'
+    locked=$port
+    # First of all: once a client has been let in, this proxy asks its address for no password any more.
+    refuse "$ours" "wrong password" "$url" http "$locked" user wrong
+    refuse "$ours" "wrong password" "$url" socks5 "$locked" user wrong
+    play "$ours" "HTTP proxy" "$url" http "$open"
+    play "$ours" "SOCKS5 proxy" "$url" socks5 "$open"
+    play "$ours" "HTTP proxy with password" "$url" http "$locked" user secret
+    play "$ours" "SOCKS5 proxy with password" "$url" socks5 "$locked" user secret
+}
+
+# Starts a server and sets `port` from its first line, "listening on PORT".
+start() {
+    local name=$1 output line=
+    shift
+    exec {output}< <(exec timeout --kill-after=10 "$deadline" "$@" 2>/dev/null </dev/null)
+    servers+=($!)
+    if ! IFS= read -r -t 20 -u "$output" line; then
+        echo "the server of $name did not say where it listens" >&2
+        exit 1
+    fi
+    port=${line##* }
+}
+
+# Starts a proxy for both protocols, with the credentials $1, and sets `port`.
+start_proxy() {
+    port=$("$here/.venv/bin/python" -c 'import socket; s = socket.socket(); s.bind(("127.0.0.1", 0)); print(s.getsockname()[1])')
+    local chosen=$port
+    start pproxy "$here/.venv/bin/python" -u -m pproxy -l "http+socks5://127.0.0.1:$chosen$1"
+    port=$chosen
+}
+
+# Every scenario must fail: counts as one.
+refuse() {
+    local last
+    last=$(timeout --kill-after=10 "$deadline" "$@" </dev/null | tail -n 1) || true
+    if [[ $last == "0 passed, "* ]]; then
+        echo "ok $2 ($4): refused"
+        passed=$((passed + 1))
+    else
+        echo "FAILED $2 ($4): $last"
+        failed=$((failed + 1))
+    fi
 }
 
 passed=0
 failed=0
 client=
+servers=()
 
 # Plays one client and adds its last line to the count.
 play() {
@@ -57,7 +119,13 @@ clean_up() {
     [[ -z $client ]] || kill -KILL -- "-$client" 2>/dev/null || true
     client=
 }
-trap clean_up EXIT
+stop_servers() {
+    local server
+    for server in "${servers[@]}"; do
+        kill -KILL -- "-$server" 2>/dev/null || true
+    done
+}
+trap 'clean_up; stop_servers' EXIT
 trap 'exit 130' INT
 trap 'exit 143' TERM HUP
 
