@@ -134,6 +134,9 @@ fn a_heartbeat_asks_and_any_answer_counts() {
     assert!(!close.clean);
     let stats = server.stats();
     assert_eq!(stats.sent.pings, 7);
+    let trips = stats.round_trips;
+    assert_eq!(trips.count, 6);
+    assert!(trips.min <= trips.last && trips.last <= trips.max && trips.max < SHORT * 3);
     assert_eq!(stats.closed.heartbeat_timeout, 1);
 }
 

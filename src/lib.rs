@@ -79,13 +79,13 @@ pub use connection::{
 pub use driver::{
     AdoptError, AdoptErrorKind, Closed, Conn, ConnId, Connect, ConnectConfigError, ConnectError,
     Connections, DialError, DialErrorKind, DialId, Handler, HandshakeFailure, LimitReached,
-    ListenerId, Message, Proxy, Refused, RefusedAnswer, Request, Sender, SourceId, Stats, TimerId,
-    Traffic,
+    ListenerId, Message, Proxy, Refused, RefusedAnswer, Request, RoundTrips, Sender, SourceId,
+    Stats, TimerId, Traffic,
 };
 pub use event_loop::{Client, ClientState, EventLoop, NewError, Progress, Pulled};
 pub use memory::{Occupancy, PoolBuf};
 pub use protocol::{
-    CloseCode, MessageKind, ProtocolError,
+    Backoff, CloseCode, MessageKind, ProtocolError,
     handshake::{HandshakeError, HeaderError, HttpResponse, Response},
 };
 pub use server::Shutdown;

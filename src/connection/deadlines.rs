@@ -53,12 +53,16 @@ impl Deadlines {
         }
     }
 
-    /// Bytes of the peer's arrived.
+    /// Bytes of the peer's arrived. After a heartbeat's ping: how long that took.
     #[inline]
-    pub(crate) fn heard(&mut self, now: Instant) {
+    pub(crate) fn heard(&mut self, now: Instant) -> Option<Duration> {
         self.last_heard = now;
-        if let Waiting::Heartbeat { .. } = self.waiting {
-            self.waiting = Waiting::Bytes;
+        match self.waiting {
+            Waiting::Heartbeat { sent } => {
+                self.waiting = Waiting::Bytes;
+                Some(now.saturating_duration_since(sent))
+            }
+            _ => None,
         }
     }
 
@@ -146,7 +150,7 @@ mod tests {
             deadlines.poll(start, &timeouts),
             Due::Later(Some(start + 60 * SECOND))
         );
-        deadlines.heard(start + 10 * SECOND);
+        assert_eq!(deadlines.heard(start + 10 * SECOND), None);
         assert_eq!(
             deadlines.poll(start + 60 * SECOND, &timeouts),
             Due::Later(Some(start + 70 * SECOND))
@@ -178,7 +182,11 @@ mod tests {
             deadlines.poll(start + 20 * SECOND, &TIMEOUTS),
             Due::Later(Some(start + 25 * SECOND))
         );
-        deadlines.heard(start + 21 * SECOND);
+        assert_eq!(
+            deadlines.heard(start + 21 * SECOND),
+            Some(SECOND),
+            "the round trip"
+        );
         assert_eq!(
             deadlines.poll(start + 25 * SECOND, &TIMEOUTS),
             Due::Later(Some(start + 41 * SECOND))
@@ -198,7 +206,7 @@ mod tests {
         let start = Instant::now();
         let mut deadlines = Deadlines::new(start);
         deadlines.closing(start, &TIMEOUTS);
-        deadlines.heard(start + 2 * SECOND);
+        assert_eq!(deadlines.heard(start + 2 * SECOND), None);
         deadlines.closing(start + 2 * SECOND, &TIMEOUTS);
         assert_eq!(
             deadlines.poll(start + 2 * SECOND, &TIMEOUTS),

@@ -13,7 +13,7 @@ pub(crate) fn handle_deadline<S>(core: &mut Core<S>, id: ConnId) {
     wire.timer = None;
     // A peer whose bytes we leave in the kernel is not silent.
     if wire.flags.readable && (wire.flags.paused || wire.flags.backlogged) {
-        wire.link.deadlines.heard(shared.now);
+        let _ = wire.link.deadlines.heard(shared.now);
     }
     match wire.arm(id, shared) {
         None => {}

@@ -47,7 +47,7 @@ pub use dial::{
 pub use handler::{Handler, HandshakeFailure};
 pub use message::Message;
 pub use request::{ListenerId, Request};
-pub use stats::{Closed, Refused, Stats, Traffic};
+pub use stats::{Closed, Refused, RoundTrips, Stats, Traffic};
 
 /// What a socket is said to be ready for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -1,6 +1,11 @@
 use std::io::{self, IoSliceMut, Read};
 
-use super::{ConnId, Driver, Handler, Readiness, conn::Conn, core::Wire, flush::flush};
+use super::{
+    ConnId, Driver, Handler, Readiness,
+    conn::Conn,
+    core::{Shared, Wire},
+    flush::flush,
+};
 use crate::{
     config::Config,
     connection::{CloseCause, Event},
@@ -169,7 +174,7 @@ impl<H: Handler<M>, M> Driver<'_, H, M> {
                 }
             }
             Ok(Arrived::Bytes(count)) => {
-                wire.link.deadlines.heard(shared.now);
+                wire.note_heard(shared);
                 shared.stats.received.bytes += count as u64;
                 budget.spend_bytes(count);
                 let direct = count.min(direct_len);
@@ -227,7 +232,7 @@ impl<H: Handler<M>, M> Driver<'_, H, M> {
             Err(error) => wire.end_with_error(id, &error, shared),
             Ok(Arrived::Bytes(count)) => {
                 wire.link.inbox.read_ahead_arrived(count);
-                wire.link.deadlines.heard(shared.now);
+                wire.note_heard(shared);
                 shared.stats.received.bytes += count as u64;
                 self.report_read(id, count, 0);
                 return true;
@@ -267,6 +272,14 @@ impl<H: Handler<M>, M> Driver<'_, H, M> {
 }
 
 impl Wire {
+    /// Bytes of the peer's arrived.
+    #[inline]
+    fn note_heard(&mut self, shared: &mut Shared) {
+        if let Some(time) = self.link.deadlines.heard(shared.now) {
+            shared.stats.round_trips.add(time);
+        }
+    }
+
     /// What a read of `offered` bytes of room brought, and whether there may be more.
     #[inline]
     fn note_read(&mut self, result: io::Result<usize>, offered: usize) -> io::Result<Arrived> {

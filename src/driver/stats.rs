@@ -1,3 +1,5 @@
+use std::time::Duration;
+
 use crate::{connection::CloseCause, memory::Occupancy, protocol::ProtocolError};
 
 /// What a loop has done and what it holds. Counters start at 0 with the loop and only grow.
@@ -36,8 +38,37 @@ pub struct Stats {
     pub received: Traffic,
     /// What was staged to go out.
     pub sent: Traffic,
+    /// How long peers took to answer heartbeats.
+    pub round_trips: RoundTrips,
     /// Connections that ended, by cause.
     pub closed: Closed,
+}
+
+/// Times from a heartbeat's ping until the peer's next byte, over all connections.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub struct RoundTrips {
+    /// Heartbeats that were answered.
+    pub count: u64,
+    /// The latest time; 0 before the first.
+    pub last: Duration,
+    /// The shortest time; 0 before the first.
+    pub min: Duration,
+    /// The longest time.
+    pub max: Duration,
+}
+
+impl RoundTrips {
+    pub(crate) fn add(&mut self, time: Duration) {
+        self.min = if self.count == 0 {
+            time
+        } else {
+            self.min.min(time)
+        };
+        self.max = self.max.max(time);
+        self.last = time;
+        self.count += 1;
+    }
 }
 
 /// Messages, control frames and bytes in one direction.
