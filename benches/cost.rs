@@ -1,14 +1,15 @@
-//! What the echo server costs, counted rather than timed: system calls per message, memory per idle connection, what is left
-//! after connections were reset, and CPU time while nothing happens.
+//! What a server and a client cost, counted rather than timed: system calls per message, memory per idle connection, what is
+//! left after connections were reset, and CPU time while nothing happens.
 //!
 //! ```text
-//! cargo bench --bench server_cost -- syscalls --in-flight 16
-//! cargo bench --bench server_cost -- memory --connections 10000
-//! cargo bench --bench server_cost -- churn --connections 5000
-//! cargo bench --bench server_cost -- idle --connections 1000
+//! cargo bench --bench cost -- syscalls --in-flight 16
+//! cargo bench --bench cost -- memory --connections 10000
+//! cargo bench --bench cost -- churn --connections 5000
+//! cargo bench --bench cost -- idle --connections 1000
+//! cargo bench --bench cost -- client --messages 100000
 //! ```
 //!
-//! Linux only; `syscalls` needs strace. The server is a process of its own, the load runs in this one, both on the loopback.
+//! Linux only; `syscalls` and `client` need strace. The server is a process of its own, the load runs in this one, both on the loopback.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use std::{
@@ -16,13 +17,14 @@ use std::{
     fs,
     io::{BufRead, BufReader, ErrorKind, Read, Write},
     net::{SocketAddr, TcpStream},
-    path::PathBuf,
+    path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     time::{Duration, Instant},
 };
 
 use clap::{Parser, Subcommand};
 use mio::{Events, Interest, Poll, Token};
+use rand_chacha::{ChaCha20Rng, rand_core::SeedableRng};
 
 /// How long anything may take.
 const DEADLINE: Duration = Duration::from_secs(120);
@@ -62,6 +64,14 @@ enum What {
         #[arg(long, default_value_t = 5000)]
         connections: usize,
     },
+    /// System calls per message of one client that spins, counted with strace
+    Client {
+        #[arg(long, default_value_t = 100_000)]
+        messages: usize,
+    },
+    /// The client that `client` counts
+    #[command(hide = true)]
+    Spin { url: String, messages: usize },
     /// CPU time of the server while its connections are silent
     Idle {
         #[arg(long, default_value_t = 1000)]
@@ -80,6 +90,8 @@ fn main() -> Result<(), Box<dyn Error>> {
         } => syscalls(connections, in_flight, messages),
         What::Memory { connections } => memory(connections),
         What::Churn { connections } => churn(connections),
+        What::Client { messages } => client(messages),
+        What::Spin { url, messages } => spin(&url, messages),
         What::Idle {
             connections,
             seconds,
@@ -96,10 +108,21 @@ fn syscalls(connections: usize, in_flight: usize, messages: usize) -> Result<(),
     load.run(in_flight, messages)?;
     server.stop()?;
     let total = (connections * messages) as f64;
-    let table_text = fs::read_to_string(&table)?;
-    fs::remove_file(&table)?;
+    let sum = print_calls(&table, total)?;
+    println!(
+        "{:.3} system calls per message, {:.3} per {in_flight} in flight ({connections} connections, {total} messages)",
+        sum / total,
+        sum / total * in_flight as f64,
+    );
+    Ok(())
+}
+
+/// Prints strace's table as calls per message, and returns the number of calls. Removes the file.
+fn print_calls(table: &Path, messages: f64) -> Result<f64, Box<dyn Error>> {
+    let text = fs::read_to_string(table)?;
+    fs::remove_file(table)?;
     let mut sum = 0.0;
-    for line in table_text.lines() {
+    for line in text.lines() {
         let fields: Vec<&str> = line.split_whitespace().collect();
         let (Some(calls), Some(name)) = (fields.get(3), fields.last()) else {
             continue;
@@ -111,16 +134,81 @@ fn syscalls(connections: usize, in_flight: usize, messages: usize) -> Result<(),
             continue;
         }
         sum += calls;
-        if calls / total >= 0.001 {
-            println!("{name:>16} {calls:>10} {:.3} per message", calls / total);
+        // The fifth column, if there is one, counts the calls that failed: reads that found nothing.
+        let failed = if fields.len() > 5 { fields[4] } else { "0" };
+        if calls / messages >= 0.001 {
+            println!(
+                "{name:>16} {calls:>10} {:.3} per message, {failed} in vain",
+                calls / messages
+            );
         }
     }
+    Ok(sum)
+}
+
+/// One message in flight; a client that spins without a poll.
+fn client(messages: usize) -> Result<(), Box<dyn Error>> {
+    let server = Server::start(None)?;
+    let table = std::env::temp_dir().join(format!("wsloop-strace-{}", std::process::id()));
+    let status = Command::new("strace")
+        .args(["-c", "-f", "-o"])
+        .arg(&table)
+        .arg(std::env::current_exe()?)
+        .args([
+            "spin",
+            &format!("ws://{}/", server.addr),
+            &messages.to_string(),
+        ])
+        .status()?;
+    if !status.success() {
+        return Err(format!("the client: {status}").into());
+    }
+    let sum = print_calls(&table, messages as f64)?;
     println!(
-        "{:.3} system calls per message, {:.3} per {in_flight} in flight ({connections} connections, {total} messages)",
-        sum / total,
-        sum / total * in_flight as f64,
+        "{:.3} system calls per message of a spinning client",
+        sum / messages as f64
     );
-    Ok(())
+    server.stop()
+}
+
+struct Spinner {
+    left: usize,
+}
+
+impl wsloop::Handler for Spinner {
+    type Session = ();
+
+    fn on_open(&mut self, conn: &mut wsloop::Conn<'_, ()>) {
+        conn.send_copy(wsloop::MessageKind::Binary, &[b'x'; PAYLOAD as usize])
+            .expect("room");
+    }
+
+    fn on_message(&mut self, conn: &mut wsloop::Conn<'_, ()>, message: wsloop::Message<'_>) {
+        self.left -= 1;
+        if self.left == 0 {
+            conn.close(wsloop::CloseCode::NORMAL, "")
+                .expect("a valid code");
+        } else {
+            conn.send_copy(message.kind(), message.as_bytes())
+                .expect("room");
+        }
+    }
+}
+
+fn spin(url: &str, messages: usize) -> Result<(), Box<dyn Error>> {
+    // A fixed seed: the server is our own, on this machine.
+    let rng = ChaCha20Rng::from_seed([9; 32]);
+    let mut client = wsloop::Client::new(wsloop::Config::default(), rng)?;
+    client
+        .connect(wsloop::Connect::to(url)?, ())
+        .map_err(|error| error.to_string())?;
+    let mut app = Spinner { left: messages };
+    while client.turn(&mut app, Some(Duration::ZERO))? != wsloop::ClientState::Idle {}
+    if app.left == 0 {
+        Ok(())
+    } else {
+        Err(format!("{} messages are missing", app.left).into())
+    }
 }
 
 fn memory(connections: usize) -> Result<(), Box<dyn Error>> {
