@@ -79,3 +79,24 @@ fn connections_do_not_mix() {
         }
     }
 }
+
+#[test]
+fn several_slices_are_one_message() {
+    let server = Server::start(wsloop::Config::default(), |app| {
+        app.on_message = Some(Box::new(|conn, message| {
+            let (front, back) = message.as_bytes().split_at(message.as_bytes().len() / 3);
+            let parts = [front, b"", back, b"!"].map(std::io::IoSlice::new);
+            conn.send_copy_vectored(message.kind(), &parts).unwrap();
+        }));
+    });
+    let mut client = server.connect();
+    for size in SIZES {
+        let payload = pattern(size, 9);
+        client.send_binary(&payload);
+        assert_eq!(
+            client.read_frame(),
+            Frame::binary([&payload[..], b"!"].concat()),
+            "{size}"
+        );
+    }
+}

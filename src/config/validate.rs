@@ -102,6 +102,10 @@ impl Config {
         // Both share the slots.
         let rest = Self::MAX_CONNECTIONS - self.max_connections;
         within("max_outbound", self.max_outbound, 0, rest)?;
+        self.check_buffers()
+    }
+
+    fn check_buffers(&self) -> Result<(), ConfigError> {
         within(
             "read_buffer_size",
             self.read_buffer_size,

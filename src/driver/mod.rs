@@ -12,11 +12,13 @@
 //! | flushing, water marks, shutting down the write side | `flush` |
 //! | completions, drains, retirement | `settle` |
 //! | from an accepted request to an open connection | `open` |
+//! | taking over sockets | `adopt` |
 //! | what connecting asks for and can fail with | `dial` |
 //! | timeouts | `deadline` |
 //! | timers, foreign sources and posted messages of the application | `outside` |
 //! | what belongs to a loop | `core` |
 
+mod adopt;
 mod conn;
 mod connections;
 mod core;
@@ -35,10 +37,12 @@ mod stats;
 
 use std::marker::PhantomData;
 
+pub(crate) use adopt::Adopted;
+pub use adopt::{AdoptError, AdoptErrorKind};
 pub use conn::{Conn, Sender};
 pub use connections::{Connections, LimitReached, SourceId, TimerId};
-pub use core::{AdoptError, AdoptErrorKind, ConnId};
-pub(crate) use core::{Adopted, Core, Shared, Slot, Timer, Wanted, note};
+pub use core::ConnId;
+pub(crate) use core::{Core, Shared, Slot, Timer, Wanted, note};
 pub(crate) use deadline::handle_deadline;
 pub use dial::{
     Connect, ConnectConfigError, ConnectError, DialError, DialErrorKind, DialId, Proxy,

@@ -6,14 +6,13 @@ use std::{
 use mio::{Events, Interest, Poll, Registry, Token, event::Source};
 use rand_chacha::rand_core::CryptoRng;
 
-use super::NewError;
+use super::{NewError, fire_timers};
 use crate::{
     client::Dialler,
     config::Config,
     connection::CloseCause,
     driver::{
         Conn, ConnId, Connect, Connections, Core, DialError, DialId, Driver, Handler, Readiness,
-        Timer, handle_deadline,
     },
     protocol::CloseCode,
     transport::Registrar,
@@ -215,7 +214,8 @@ impl<S> Client<S> {
             };
             driver.handle_ready(id);
         }
-        handle_timers(&mut driver, &mut self.dialler);
+        // A client accepts nothing.
+        fire_timers(&mut driver, &mut self.dialler, |_, _| {});
         if driver.core.shared.shutdown.take().is_some() {
             close(&mut driver, &mut self.dialler, id);
         }
@@ -261,23 +261,6 @@ impl<S> Client<S> {
             .values_mut()
             .map(|slot| &mut slot.wire.stream as &mut dyn Source);
         self.dialler.sources().chain(stream)
-    }
-}
-
-fn handle_timers<H: Handler<M>, M>(
-    driver: &mut Driver<'_, H, M>,
-    dialler: &mut Dialler<H::Session>,
-) {
-    let now = driver.core.shared.now;
-    let mark = driver.core.shared.timers.mark();
-    while let Some((id, timer)) = driver.core.shared.timers.pop_due_before(now, mark) {
-        match timer {
-            Timer::Connection(conn) => handle_deadline(driver.core, conn),
-            Timer::Dial(key) => dialler.handle_timer(key, driver),
-            Timer::Application(data) => driver.handle_timer(id, data),
-            // A client accepts nothing.
-            Timer::Handshake(_) | Timer::Accept => {}
-        }
     }
 }
 

@@ -280,7 +280,10 @@ impl<S, M> House<S, M> {
         }
         server.adopt(&mut driver);
         handle_ready(&mut driver);
-        handle_timers(&mut driver, server, dialler);
+        fire_timers(&mut driver, dialler, |driver, timer| match timer {
+            Timer::Handshake(key) => server.handle_deadline(key, driver),
+            _ => server.resume_accepting(),
+        });
         for _ in 0..mailbox.waiting() {
             let Some(message) = mailbox.take() else { break };
             driver.handle_post(message);
@@ -355,21 +358,21 @@ fn handle_ready<H: Handler<M>, M>(driver: &mut Driver<'_, H, M>) {
     }
 }
 
-/// Fires what is due. A timer that is set in here with no delay fires in the next turn at the earliest.
-fn handle_timers<H: Handler<M>, M>(
+/// Fires what is due. A timer that is set in here with no delay fires in the next turn at the earliest. What only a server
+/// has timers for goes to `accepting`.
+fn fire_timers<H: Handler<M>, M>(
     driver: &mut Driver<'_, H, M>,
-    server: &mut Server<H::Session>,
     dialler: &mut Dialler<H::Session>,
+    mut accepting: impl FnMut(&mut Driver<'_, H, M>, Timer),
 ) {
     let now = driver.core.shared.now;
     let mark = driver.core.shared.timers.mark();
     while let Some((id, timer)) = driver.core.shared.timers.pop_due_before(now, mark) {
         match timer {
             Timer::Connection(conn) => handle_deadline(driver.core, conn),
-            Timer::Handshake(key) => server.handle_deadline(key, driver),
-            Timer::Accept => server.resume_accepting(),
             Timer::Dial(key) => dialler.handle_timer(key, driver),
             Timer::Application(data) => driver.handle_timer(id, data),
+            Timer::Handshake(_) | Timer::Accept => accepting(driver, timer),
         }
     }
 }
