@@ -16,6 +16,7 @@ mod control;
 mod echo;
 mod embedding;
 mod errors;
+mod examples;
 mod fragmentation;
 mod handshake;
 mod limits;

@@ -8,7 +8,7 @@ mod wire;
 
 pub use app::{App, Event, Session};
 pub use client::{Client, HttpAnswer};
-pub use process::EchoServer;
+pub use process::{EchoServer, run_example, run_example_on};
 pub use server::{Server, Stopped};
 pub use wire::{Frame, close_payload, frame, masked_frame, upgrade_request};
 

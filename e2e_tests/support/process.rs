@@ -1,8 +1,10 @@
 use std::{
-    io::{BufRead, BufReader, Read},
+    fs::File,
+    io::{BufRead, BufReader, Read, Write},
     net::SocketAddr,
     path::PathBuf,
     process::{Child, Command, ExitStatus, Output, Stdio},
+    sync::mpsc::channel,
     time::Instant,
 };
 
@@ -20,7 +22,7 @@ impl EchoServer {
         let limit = descriptors.map_or(String::new(), |count| format!("ulimit -n {count}; "));
         let mut child = Command::new("sh")
             .args(["-c", &format!("{limit}exec \"$0\" --listen 127.0.0.1:0")])
-            .arg(binary())
+            .arg(example("echo_server"))
             .stdout(Stdio::piped())
             .spawn()
             .unwrap();
@@ -37,7 +39,7 @@ impl EchoServer {
 
     /// Runs it to its end, which comes by itself.
     pub fn run(arguments: &[&str]) -> Output {
-        Command::new(binary()).args(arguments).output().unwrap()
+        run_example("echo_server", arguments, "")
     }
 
     /// Sends a signal by its name.
@@ -92,22 +94,60 @@ impl Drop for EchoServer {
     }
 }
 
-/// The example lies beside the tests. Cargo builds it with them, unless this test target alone is asked for.
-fn binary() -> PathBuf {
+/// Runs an example to its end, which comes by itself, with `input` on its standard input.
+pub fn run_example(name: &str, arguments: &[&str], input: impl Into<Vec<u8>>) -> Output {
+    let mut child = start_example(name, arguments, Stdio::piped());
+    let mut stdin = child.stdin.take().unwrap();
+    let input = input.into();
+    // It need not read all of it.
+    std::thread::spawn(move || stdin.write_all(&input));
+    finish(child)
+}
+
+/// As `run_example`, with a file on its standard input.
+pub fn run_example_on(name: &str, arguments: &[&str], input: File) -> Output {
+    finish(start_example(name, arguments, input.into()))
+}
+
+fn start_example(name: &str, arguments: &[&str], stdin: Stdio) -> Child {
+    Command::new(example(name))
+        .args(arguments)
+        .stdin(stdin)
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap()
+}
+
+fn finish(child: Child) -> Output {
+    let id = child.id().to_string();
+    let (send, receive) = channel();
+    std::thread::spawn(move || send.send(child.wait_with_output()));
+    let Ok(output) = receive.recv_timeout(DEADLINE) else {
+        let _ = Command::new("kill").args(["-s", "KILL", &id]).status();
+        panic!("it does not end within {DEADLINE:?}");
+    };
+    output.unwrap()
+}
+
+/// The examples lie beside the tests. Cargo builds them with the tests, unless this test target alone is asked for.
+fn example(name: &str) -> PathBuf {
     static BUILT: std::sync::OnceLock<PathBuf> = std::sync::OnceLock::new();
-    BUILT
-        .get_or_init(|| {
-            let test = std::env::current_exe().unwrap();
-            let profile = test.ancestors().nth(2).unwrap();
-            let mut build = Command::new(env!("CARGO"));
-            build
-                .args(["build", "--quiet", "--example", "echo_server"])
-                .current_dir(env!("CARGO_MANIFEST_DIR"));
-            if profile.ends_with("release") {
-                build.arg("--release");
-            }
-            assert!(build.status().unwrap().success());
-            profile.join("examples/echo_server")
-        })
-        .clone()
+    let folder = BUILT.get_or_init(|| {
+        let test = std::env::current_exe().unwrap();
+        let profile = test.ancestors().nth(2).unwrap();
+        let mut build = Command::new(env!("CARGO"));
+        build
+            .args(["build", "--quiet"])
+            .args(["--example", "echo_server"])
+            .args(["--example", "simple_client"])
+            .args(["--example", "load"])
+            .current_dir(env!("CARGO_MANIFEST_DIR"));
+        if profile.ends_with("release") {
+            build.arg("--release");
+        }
+        assert!(build.status().unwrap().success());
+        profile.join("examples")
+    });
+    folder.join(name)
 }
