@@ -11,6 +11,10 @@
 mod support;
 
 mod backpressure;
+mod client_connect;
+mod client_limits;
+mod client_masking;
+mod client_refusal;
 mod close;
 mod control;
 mod echo;

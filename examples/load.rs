@@ -29,15 +29,20 @@ const DIALS: usize = 64;
 const SHUTDOWN_DEADLINE: Duration = Duration::from_secs(5);
 /// The longest latency that is told apart from longer ones, in nanoseconds.
 const LONGEST: u64 = 60_000_000_000;
+/// The part of the time that does not count: a tenth.
+const WARM_UP_SHARE: u32 = 10;
+/// Connections on which the first messages are sent in one turn.
+const STARTS: usize = 64;
 /// How often the progress is shown.
 const TICK: Duration = Duration::from_millis(100);
 /// Exit status for options that cannot work, as `clap` has it.
 const USAGE: u8 = 2;
 
 // What the timers are set with.
-const WARM: u64 = 0;
-const END: u64 = 1;
-const SHOW: u64 = 2;
+const START: u64 = 0;
+const WARM: u64 = 1;
+const END: u64 = 2;
+const SHOW: u64 = 3;
 
 /// Keeps messages in flight to a WebSocket echo server, and measures messages per second and latency.
 #[derive(Parser)]
@@ -117,7 +122,9 @@ struct Load<'o> {
     /// Connections that were not dialled yet, and those that are open.
     undialled: u32,
     open: u32,
-    /// The time of the last read, which is that of all messages in it: asking for it once is cheaper.
+    /// Those on which nothing was sent yet.
+    unstarted: Vec<ConnId>,
+    /// When bytes were read last: the time of all messages among them, since asking for it once is cheaper.
     now: Instant,
     /// Of the phase at hand.
     began: Instant,
@@ -143,28 +150,33 @@ impl Load<'_> {
         }
     }
 
-    /// Everything is open: the load begins.
-    fn begin(&mut self, connections: &mut Connections<'_, Session>) {
-        self.enter(Phase::WarmingUp);
-        self.bar.set_style(
-            ProgressStyle::with_template("{elapsed_precise} [{wide_bar}] {msg}")
-                .unwrap_or_else(|_| ProgressStyle::default_bar()),
-        );
-        self.bar.set_length(millis(self.options.duration()));
-        self.bar.reset();
-        for (delay, data) in [
-            (self.options.duration() / 10, WARM),
-            (self.options.duration(), END),
-            (TICK, SHOW),
-        ] {
-            // There is room: these are all timers of this program.
-            let _ = connections.set_timer(delay, data);
-        }
-        connections.for_each(|conn| {
-            for _ in 0..self.options.in_flight {
-                self.send(conn);
+    /// Sends the first messages, on some of the connections in a turn: on all at once they would need a buffer each.
+    fn start_some(&mut self, connections: &mut Connections<'_, Session>) {
+        self.now = Instant::now();
+        for _ in 0..STARTS {
+            let Some(id) = self.unstarted.pop() else {
+                return self.warm_up(connections);
+            };
+            if let Some(mut conn) = connections.get(id) {
+                for _ in 0..self.options.in_flight {
+                    self.send(&mut conn);
+                }
             }
-        });
+        }
+        set_timer(connections, Duration::ZERO, START);
+    }
+
+    fn warm_up(&mut self, connections: &mut Connections<'_, Session>) {
+        self.enter(Phase::WarmingUp);
+        let duration = self.options.duration();
+        let style = ProgressStyle::with_template("{elapsed_precise} [{wide_bar}] {msg}");
+        self.bar
+            .set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
+        self.bar.set_length(millis(duration));
+        self.bar.reset();
+        set_timer(connections, duration / WARM_UP_SHARE, WARM);
+        set_timer(connections, duration, END);
+        set_timer(connections, TICK, SHOW);
     }
 
     fn enter(&mut self, phase: Phase) {
@@ -198,7 +210,7 @@ impl Load<'_> {
     fn show(&self) {
         let elapsed = self.began.elapsed();
         let before = match self.phase {
-            Phase::Measuring => self.options.duration() / 10,
+            Phase::Measuring => self.options.duration() / WARM_UP_SHARE,
             _ => Duration::ZERO,
         };
         self.bar.set_position(millis(before + elapsed));
@@ -243,10 +255,11 @@ impl Handler for Load<'_> {
 
     fn on_open(&mut self, conn: &mut Conn<'_, Session>) {
         self.open += 1;
+        self.unstarted.push(conn.id());
         self.bar.set_position(self.open.into());
         self.dial(&mut conn.connections());
         if self.open == self.options.connections {
-            self.begin(&mut conn.connections());
+            set_timer(&mut conn.connections(), Duration::ZERO, START);
         }
     }
 
@@ -276,6 +289,7 @@ impl Handler for Load<'_> {
     fn on_timer(&mut self, connections: &mut Connections<'_, Session>, _: TimerId, data: u64) {
         match data {
             _ if self.phase == Phase::Over => {}
+            START => self.start_some(connections),
             WARM => self.enter(Phase::Measuring),
             END => {
                 self.measured = self.began.elapsed();
@@ -283,7 +297,7 @@ impl Handler for Load<'_> {
             }
             _ => {
                 self.show();
-                let _ = connections.set_timer(TICK, SHOW);
+                set_timer(connections, TICK, SHOW);
             }
         }
     }
@@ -304,6 +318,11 @@ impl Handler for Load<'_> {
             self.fail(error, connections);
         }
     }
+}
+
+/// There is room: a handful of timers are all that this program sets.
+fn set_timer(connections: &mut Connections<'_, Session>, delay: Duration, data: u64) {
+    let _ = connections.set_timer(delay, data);
 }
 
 fn millis(duration: Duration) -> u64 {
@@ -346,6 +365,7 @@ fn run(options: &Options) -> Result<(), Box<dyn Error>> {
         phase: Phase::Connecting,
         undialled: options.connections,
         open: 0,
+        unstarted: Vec::new(),
         now: Instant::now(),
         began: Instant::now(),
         messages: 0,

@@ -85,8 +85,11 @@ pub use driver::{
 pub use event_loop::{Client, ClientState, EventLoop, NewError, Progress, Pulled};
 pub use memory::{Occupancy, PoolBuf};
 pub use protocol::{
-    Backoff, CloseCode, MessageKind, ProtocolError,
-    handshake::{HandshakeError, HeaderError, HttpResponse, Response},
+    Backoff, CloseCode, MessageKind, ProtocolError, UrlError,
+    handshake::{
+        ClientRequestError, HandshakeError, HeaderError, HttpResponse, Response, ResponseError,
+        ResponseHead,
+    },
 };
 pub use server::Shutdown;
 pub use transport::{ListenAddr, PeerAddr, PostError, PostErrorKind, Remote, Stream, Tokens};

@@ -1,14 +1,17 @@
 use std::sync::mpsc::Sender;
 
 use wsloop::{
-    Close, CloseCode, Conn, ConnId, Connections, Handler, HandshakeFailure, HttpResponse, Message,
-    MessageKind, Outcome, Request, Response, Sent, SourceId, TimerId,
+    Close, CloseCode, Conn, ConnId, ConnectError, Connections, Handler, HandshakeFailure,
+    HttpResponse, Message, MessageKind, Outcome, Request, Response, Sent, SourceId, TimerId,
+    protocol::handshake::ResponseHead,
 };
 
 /// What the tests keep per connection: the number of messages that it has received.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Session {
     pub messages: u64,
+    /// Tells dialled connections apart; 0 for those that were accepted.
+    pub tag: u64,
 }
 
 /// Everything that a handler is told, as it happens.
@@ -18,6 +21,13 @@ pub enum Event {
         path: String,
     },
     HandshakeFailed(HandshakeFailure),
+    /// With the session's tag.
+    Connected {
+        tag: u64,
+        subprotocol: Option<String>,
+    },
+    /// With the session's tag.
+    ConnectFailed(u64, ConnectError),
     Open(ConnId),
     BytesRead(ConnId, usize),
     Message(ConnId, MessageKind, Vec<u8>),
@@ -32,6 +42,10 @@ pub enum Event {
     Note(String),
 }
 
+type ConnectedHook = Box<dyn FnMut(&mut Session, &ResponseHead<'_>) + Send>;
+type ConnectFailedHook =
+    Box<dyn FnMut(&mut Connections<'_, Session>, Session, ConnectError) + Send>;
+type EndHook = Box<dyn FnMut(&mut Connections<'_, Session>, Session, &Close) + Send>;
 type Hook<T> = Box<dyn FnMut(T) + Send>;
 type ConnHook = Box<dyn FnMut(&mut Conn<'_, Session>) + Send>;
 type MessageHook = Box<dyn FnMut(&mut Conn<'_, Session>, Message<'_>) + Send>;
@@ -53,6 +67,8 @@ pub struct App {
     events: Sender<Event>,
     pub on_upgrade: Option<UpgradeHook>,
     pub on_request: Option<RequestHook>,
+    pub on_connected: Option<ConnectedHook>,
+    pub on_connect_failed: Option<ConnectFailedHook>,
     pub on_open: Option<ConnHook>,
     pub on_message: Option<MessageHook>,
     pub on_write_complete: Option<SentHook>,
@@ -60,6 +76,8 @@ pub struct App {
     pub on_ping: Option<PingHook>,
     pub on_bytes_read: Option<BytesHook>,
     pub on_close: Option<Hook<(ConnId, Close)>>,
+    /// As `on_close`, with everything else that the handler gets.
+    pub on_end: Option<EndHook>,
     pub on_timer: Option<TimerHook>,
     pub on_source: Option<SourceHook>,
 }
@@ -70,6 +88,8 @@ impl App {
             events,
             on_upgrade: None,
             on_request: None,
+            on_connected: None,
+            on_connect_failed: None,
             on_open: None,
             on_message: None,
             on_write_complete: None,
@@ -77,6 +97,7 @@ impl App {
             on_ping: None,
             on_bytes_read: None,
             on_close: None,
+            on_end: None,
             on_timer: None,
             on_source: None,
         }
@@ -127,6 +148,28 @@ impl Handler<Job> for App {
 
     fn on_handshake_failed(&mut self, _: Session, failure: HandshakeFailure) {
         self.report(Event::HandshakeFailed(failure));
+    }
+
+    fn on_connected(&mut self, session: &mut Session, response: &ResponseHead<'_>) {
+        self.report(Event::Connected {
+            tag: session.tag,
+            subprotocol: response.header("Sec-WebSocket-Protocol").map(str::to_owned),
+        });
+        if let Some(hook) = &mut self.on_connected {
+            hook(session, response);
+        }
+    }
+
+    fn on_connect_failed(
+        &mut self,
+        connections: &mut Connections<'_, Session>,
+        session: Session,
+        error: ConnectError,
+    ) {
+        self.report(Event::ConnectFailed(session.tag, error.clone()));
+        if let Some(hook) = &mut self.on_connect_failed {
+            hook(connections, session, error);
+        }
     }
 
     fn on_open(&mut self, conn: &mut Conn<'_, Session>) {
@@ -192,14 +235,17 @@ impl Handler<Job> for App {
 
     fn on_close(
         &mut self,
-        _: &mut Connections<'_, Session>,
+        connections: &mut Connections<'_, Session>,
         id: ConnId,
-        _: Session,
+        session: Session,
         close: &Close,
     ) {
         self.report(Event::Close(id, close.clone()));
         if let Some(hook) = &mut self.on_close {
             hook((id, close.clone()));
+        }
+        if let Some(hook) = &mut self.on_end {
+            hook(connections, session, close);
         }
     }
 

@@ -3,13 +3,15 @@
 mod app;
 mod client;
 mod process;
+mod raw_server;
 mod server;
 mod wire;
 
 pub use app::{App, Event, Session};
 pub use client::{Client, HttpAnswer};
 pub use process::{EchoServer, run_example, run_example_on};
-pub use server::{Server, Stopped};
+pub use raw_server::{MaskedFrame, Peer, RawServer};
+pub use server::{SEED, Server, Stopped};
 pub use wire::{Frame, close_payload, frame, masked_frame, upgrade_request};
 
 use std::time::Duration;

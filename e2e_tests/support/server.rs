@@ -5,8 +5,10 @@ use std::{
     time::{Duration, Instant},
 };
 
+use rand_chacha::{ChaCha20Rng, rand_core::SeedableRng};
 use wsloop::{
-    Close, Config, ConnId, Connections, EventLoop, ListenAddr, ListenerId, Remote, Shutdown, Stats,
+    Close, Config, Conn, ConnId, Connect, ConnectError, Connections, DialErrorKind, DialId,
+    EventLoop, ListenAddr, ListenerId, Remote, Shutdown, Stats,
 };
 
 use super::{App, Client, DEADLINE, Event, Session, app::Job};
@@ -28,7 +30,72 @@ pub struct Stopped {
     pub stats: Stats,
 }
 
+/// Of the mask keys of every loop: the same run has the same keys.
+pub const SEED: [u8; 32] = [7; 32];
+
 impl Server {
+    /// A loop to dial with, which keeps what it receives to itself.
+    pub fn dialler(config: Config) -> Self {
+        Self::start(config, |app| app.on_message = Some(Box::new(|_, _| {})))
+    }
+
+    /// Where our listener is.
+    pub fn url(&self, target: &str) -> String {
+        format!("ws://{}{target}", self.addr)
+    }
+
+    /// Starts to connect; the session gets `tag`.
+    pub fn try_dial(&self, connect: Connect, tag: u64) -> Result<DialId, (DialErrorKind, Session)> {
+        self.with(move |_, connections| {
+            let session = Session {
+                tag,
+                ..Session::default()
+            };
+            connections
+                .connect(connect, session)
+                .map_err(|error| (error.kind, error.session))
+        })
+    }
+
+    /// Starts to connect to a URL.
+    pub fn dial(&self, url: &str) -> DialId {
+        self.try_dial(Connect::to(url).unwrap(), 1).unwrap()
+    }
+
+    /// Connects to a URL.
+    pub fn open(&self, url: &str) -> ConnId {
+        self.dial(url);
+        self.expect_dialled()
+    }
+
+    /// The connection that a dial becomes.
+    pub fn expect_dialled(&self) -> ConnId {
+        self.expect("on_open", |event| match event {
+            Event::Open(id) => Some(*id),
+            Event::ConnectFailed(_, error) => panic!("not connected: {error:?}"),
+            _ => None,
+        })
+    }
+
+    pub fn expect_failed(&self) -> ConnectError {
+        self.expect("on_connect_failed", |event| match event {
+            Event::ConnectFailed(_, error) => Some(error.clone()),
+            Event::Open(_) => panic!("connected"),
+            _ => None,
+        })
+    }
+
+    /// Does something with a connection in the loop's thread.
+    pub fn on<T: Send + 'static>(
+        &self,
+        id: ConnId,
+        job: impl FnOnce(&mut Conn<'_, Session>) -> T + Send + 'static,
+    ) -> T {
+        self.with(move |_, connections| {
+            job(&mut connections.get(id).expect("the connection is there"))
+        })
+    }
+
     /// An echo server with the default configuration.
     pub fn echo() -> Self {
         Self::start(Config::default(), |_| {})
@@ -51,6 +118,7 @@ impl Server {
             let mut app = App::new(report);
             setup(&mut app);
             let mut event_loop = EventLoop::new(config).unwrap();
+            event_loop.set_rng(ChaCha20Rng::from_seed(SEED));
             let mut listeners = Vec::new();
             for address in addresses {
                 let id = event_loop.listen(address).unwrap();
@@ -223,6 +291,7 @@ fn assert_nothing_left(stats: &Stats) {
         stats.connections.current, 0,
         "connections are left: {stats:#?}"
     );
+    assert_eq!(stats.dials.current, 0, "dials are left: {stats:#?}");
     assert_eq!(
         stats.handshakes.current, 0,
         "handshakes are left: {stats:#?}"

@@ -1,5 +1,5 @@
 use std::{
-    io::{self, ErrorKind, Read, Write},
+    io::{self, ErrorKind},
     net::SocketAddr,
     time::Instant,
 };
@@ -7,16 +7,11 @@ use std::{
 use mio::Interest;
 
 use super::race::Race;
+use super::talk::Talk;
 use crate::{
-    driver::{Connect, ConnectError, DialId, RefusedAnswer},
+    driver::{Connect, ConnectError, DialId},
     memory::{Key, TimerId},
-    protocol::{
-        handshake::{
-            BodyLength, ClientKey, HeaderSlots, MAX_HEADER_FIELDS, ResponseError, ResponseHead,
-            body_length, check_response, find_head_end,
-        },
-        proxy::Tunnel,
-    },
+    protocol::handshake::ClientKey,
     transport::{Registrar, SocketOptions, Stream, TokenKind, start_connect},
 };
 
@@ -42,18 +37,6 @@ enum Phase {
     },
     /// Connected: the request goes out and the answer comes in.
     Talking(Talk),
-}
-
-struct Talk {
-    stream: Stream,
-    /// The conversation with the proxy, which comes first.
-    tunnel: Tunnel,
-    /// What is to be sent, and how much of it is.
-    request: Vec<u8>,
-    written: usize,
-    /// What has come, and how much of it was searched for the end of the head.
-    answer: Vec<u8>,
-    scanned: usize,
 }
 
 /// What a step of a dial leads to.
@@ -193,16 +176,21 @@ impl<S> Dial<S> {
         };
         let mut request = Vec::new();
         self.connect.request.encode(&self.key, &mut request);
-        let talk = Talk {
-            stream,
-            tunnel,
-            request,
-            written: 0,
-            answer: Vec::new(),
-            scanned: 0,
-        };
+        let talk = Talk::new(stream, tunnel, request);
         self.phase = Phase::Talking(talk);
         self.step(around)
+    }
+
+    /// The time is up. A refusal whose body has not come is a refusal all the same.
+    pub(super) fn time_out(&mut self, around: &Surroundings<'_>) -> Step {
+        if let Phase::Talking(talk) = &mut self.phase {
+            let ended = Some(ErrorKind::TimedOut);
+            let step = talk.judge(ended, &self.key, &self.connect, around);
+            if matches!(step, Step::Failed(ConnectError::Refused(_))) {
+                return step;
+            }
+        }
+        Step::Failed(ConnectError::Timeout)
     }
 
     /// When the dial has to be looked at without an event.
@@ -235,159 +223,6 @@ impl<S> Dial<S> {
             _ => Err(self.session),
         }
     }
-}
-
-impl Talk {
-    fn step(&mut self, key: &ClientKey, connect: &Connect, around: &Surroundings<'_>) -> Step {
-        match self.step_tunnel() {
-            Ok(true) => {}
-            Ok(false) => return Step::Wait,
-            Err(error) => return Step::Failed(error),
-        }
-        match self.write().and_then(|()| self.read(around)) {
-            Err(error) => Step::Failed(ConnectError::Io(error.kind())),
-            Ok(ended) => self.judge(ended, key, connect, around),
-        }
-    }
-
-    /// Goes on with the conversation with the proxy. `Ok(false)` while it is not over.
-    fn step_tunnel(&mut self) -> Result<bool, ConnectError> {
-        let failed = |error: io::Error| ConnectError::Io(error.kind());
-        while !self.tunnel.is_done() {
-            if !self.write_to_proxy().map_err(failed)? {
-                return Ok(false);
-            }
-            let mut chunk = [0; 512];
-            match self.stream.read(&mut chunk) {
-                Ok(0) => return Err(ConnectError::Io(ErrorKind::UnexpectedEof)),
-                Ok(count) => {
-                    let progress = self
-                        .tunnel
-                        .handle_input(&chunk[..count])
-                        .map_err(ConnectError::Proxy)?;
-                    // What is behind the proxy's last word is the server's first.
-                    self.answer
-                        .extend_from_slice(&chunk[progress.consumed..count]);
-                }
-                Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(false),
-                Err(error) if error.kind() == ErrorKind::Interrupted => {}
-                Err(error) => return Err(failed(error)),
-            }
-        }
-        Ok(true)
-    }
-
-    /// Writes what the proxy has to be told. `Ok(false)` while there is more.
-    fn write_to_proxy(&mut self) -> io::Result<bool> {
-        while let Some(bytes) = self.tunnel.poll_output() {
-            match self.stream.write(bytes) {
-                Ok(count) => self.tunnel.advance(count),
-                Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(false),
-                Err(error) if error.kind() == ErrorKind::Interrupted => {}
-                Err(error) => return Err(error),
-            }
-        }
-        Ok(true)
-    }
-
-    fn write(&mut self) -> io::Result<()> {
-        while self.written < self.request.len() {
-            match self.stream.write(&self.request[self.written..]) {
-                Ok(count) => self.written += count,
-                Err(error) if error.kind() == ErrorKind::WouldBlock => break,
-                Err(error) if error.kind() == ErrorKind::Interrupted => {}
-                Err(error) => return Err(error),
-            }
-        }
-        Ok(())
-    }
-
-    /// Reads what is there, up to the bounds of head and leftover; true at the end of the stream.
-    fn read(&mut self, around: &Surroundings<'_>) -> io::Result<bool> {
-        let bound = around.max_head_size + around.max_leftover.max(RefusedAnswer::MAX_BODY);
-        loop {
-            let have = self.answer.len();
-            if have >= bound {
-                return Ok(false);
-            }
-            // In steps, so that a bound is not a reservation.
-            self.answer.resize(bound.min(have + READ_STEP), 0);
-            let result = self.stream.read(&mut self.answer[have..]);
-            let count = *result.as_ref().unwrap_or(&0);
-            self.answer.truncate(have + count);
-            match result {
-                Ok(0) => return Ok(true),
-                Ok(_) => {}
-                Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(false),
-                Err(error) if error.kind() == ErrorKind::Interrupted => {}
-                Err(error) => return Err(error),
-            }
-        }
-    }
-
-    fn judge(
-        &mut self,
-        ended: bool,
-        key: &ClientKey,
-        connect: &Connect,
-        around: &Surroundings<'_>,
-    ) -> Step {
-        let Some(head_len) = find_head_end(&self.answer, self.scanned) else {
-            self.scanned = self.answer.len();
-            return match () {
-                () if self.answer.len() >= around.max_head_size => {
-                    Step::Failed(ConnectError::Response(ResponseError::HeadTooLarge))
-                }
-                () if ended => Step::Failed(ConnectError::Io(ErrorKind::UnexpectedEof)),
-                () => Step::Wait,
-            };
-        };
-        if head_len > around.max_head_size {
-            return Step::Failed(ConnectError::Response(ResponseError::HeadTooLarge));
-        }
-        let mut slots = HeaderSlots::new(MAX_HEADER_FIELDS);
-        let head = match ResponseHead::parse(&self.answer[..head_len], &mut slots) {
-            Ok(head) => head,
-            Err(error) => return Step::Failed(ConnectError::Response(error)),
-        };
-        if head.is_interim() {
-            // An announcement, not an answer (RFC 9110 §15.2): the next head counts.
-            self.answer.drain(..head_len);
-            self.scanned = 0;
-            return self.judge(ended, key, connect, around);
-        }
-        match check_response(&head, key, connect.request.subprotocols()) {
-            Ok(_) => Step::Open { head_len },
-            Err(ResponseError::NotSwitching { .. }) => {
-                refusal(&head, &self.answer[head_len..], ended)
-            }
-            Err(error) => Step::Failed(ConnectError::Response(error)),
-        }
-    }
-}
-
-/// Bytes by which the buffer for an answer grows.
-const READ_STEP: usize = 2048;
-
-/// The refusal, once its body is complete, or as much of it as is kept.
-fn refusal(head: &ResponseHead<'_>, body: &[u8], ended: bool) -> Step {
-    let wanted = match body_length(head) {
-        BodyLength::None => 0,
-        BodyLength::Exact(len) => usize::try_from(len).unwrap_or(usize::MAX),
-        _ => usize::MAX,
-    };
-    let wanted = wanted.min(RefusedAnswer::MAX_BODY);
-    if body.len() < wanted && !ended {
-        return Step::Wait;
-    }
-    Step::Failed(ConnectError::Refused(Box::new(RefusedAnswer {
-        status: head.status(),
-        headers: head
-            .headers()
-            .map(|(name, value)| (name.to_owned(), value.to_vec()))
-            .collect(),
-        body: body[..wanted.min(body.len())].to_vec(),
-    })))
 }
 
 fn register(stream: &mut Stream, around: &Surroundings<'_>) -> io::Result<()> {

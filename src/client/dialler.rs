@@ -34,16 +34,21 @@ impl<S> Dialler<S> {
 
     /// Begins the attempts that the application asked for, and ends those that it has cancelled.
     pub(crate) fn work<H: Handler<M, Session = S>, M>(&mut self, driver: &mut Driver<'_, H, M>) {
-        while let Some(wanted) = driver.core.wanted.pop_front() {
+        // Those that there are now: one that fails at once and is repeated at once has its next turn.
+        for _ in 0..driver.core.wanted.len() {
+            let Some(wanted) = driver.core.wanted.pop_front() else {
+                break;
+            };
             self.begin(wanted, driver);
         }
-        while let Some(id) = driver.core.shared.cancelled.pop() {
-            if let Some(key) = self.find(id) {
-                self.fail(key, ConnectError::Cancelled, driver);
-            }
+        for _ in 0..driver.core.shared.cancelled.len() {
+            let Some(id) = driver.core.shared.cancelled.pop() else {
+                break;
+            };
+            self.cancel(id, driver);
         }
-        for _ in 0..self.resolver.answers().waiting() {
-            let Some(answer) = self.resolver.answers().take() else {
+        for _ in 0..self.resolver.waiting() {
+            let Some(answer) = self.resolver.take() else {
                 break;
             };
             self.resolved(answer, driver);
@@ -57,7 +62,20 @@ impl<S> Dialler<S> {
 
     /// The resolver's mailbox has something.
     pub(crate) fn answer_bell(&mut self) {
-        self.resolver.answers().answer_bell();
+        self.resolver.answer_bell();
+    }
+
+    fn cancel<H: Handler<M, Session = S>, M>(&mut self, id: DialId, driver: &mut Driver<'_, H, M>) {
+        if let Some(key) = self.find(id) {
+            return self.fail(key, ConnectError::Cancelled, driver);
+        }
+        // Asked for and given up while the others were worked off.
+        let wanted = &mut driver.core.wanted;
+        if let Some(at) = wanted.iter().position(|wanted| wanted.id == id) {
+            if let Some(wanted) = wanted.remove(at) {
+                drop_wanted(wanted, ConnectError::Cancelled, driver);
+            }
+        }
     }
 
     fn find(&self, id: DialId) -> Option<Key> {
@@ -80,7 +98,8 @@ impl<S> Dialler<S> {
         let timeout = connect
             .timeout
             .unwrap_or(shared.settings.config.connect_timeout);
-        let deadline = shared.now + timeout;
+        // A deadline beyond the end of time is none that comes; neither is one in a year.
+        let deadline = shared.now + timeout.min(Config::MAX_TIMEOUT);
         let nonce = shared.pools.mask_keys.bytes();
         let (host, port) = connect.first_hop();
         let key = self
@@ -147,7 +166,7 @@ impl<S> Dialler<S> {
 
     /// Everything that a poll has to watch.
     pub(crate) fn sources(&mut self) -> impl Iterator<Item = &mut dyn Source> {
-        let bell = self.resolver.answers().bell() as &mut dyn Source;
+        let bell = self.resolver.bell() as &mut dyn Source;
         let streams = self.dials.values_mut().flat_map(Dial::streams);
         std::iter::once(bell).chain(streams.map(|stream| stream as &mut dyn Source))
     }
@@ -164,7 +183,7 @@ impl<S> Dialler<S> {
         dial.timer = None;
         let shared = &driver.core.shared;
         let step = if dial.deadline <= shared.now {
-            Step::Failed(ConnectError::Timeout)
+            dial.time_out(&surroundings(key, shared))
         } else {
             dial.step(&surroundings(key, shared))
         };
@@ -243,6 +262,10 @@ impl<S> Dialler<S> {
                 self.fail(key, ConnectError::Shutdown, driver);
             }
         }
+        // No callback adds to these: the loop dials no more.
+        while let Some(wanted) = driver.core.wanted.pop_front() {
+            drop_wanted(wanted, ConnectError::Shutdown, driver);
+        }
     }
 
     fn remove(&mut self, key: Key, shared: &mut Shared) -> Option<Dial<S>> {
@@ -254,6 +277,19 @@ impl<S> Dialler<S> {
         note(&mut shared.stats.dials, shared.dials);
         Some(dial)
     }
+}
+
+/// Ends an attempt that was not begun.
+fn drop_wanted<H: Handler<M>, M>(
+    wanted: Wanted<H::Session>,
+    error: ConnectError,
+    driver: &mut Driver<'_, H, M>,
+) {
+    let shared = &mut driver.core.shared;
+    shared.dials -= 1;
+    shared.outbound -= 1;
+    note(&mut shared.stats.dials, shared.dials);
+    driver.connect_failed(wanted.session, error);
 }
 
 fn surroundings(key: Key, shared: &Shared) -> Surroundings<'_> {

@@ -3,11 +3,13 @@
 //! | to fix | look in |
 //! | --- | --- |
 //! | which attempts are under way: limits, events, timers, cancelling | `dialler` |
-//! | one attempt: connecting, the request, the answer | `dial` |
+//! | one attempt: connecting, its phases | `dial` |
+//! | the proxy, the request, the answer | `talk` |
 //! | which address is tried when | `race` |
 
 mod dial;
 mod dialler;
 mod race;
+mod talk;
 
 pub(crate) use dialler::{Dialler, RESOLVER_MAILBOX};

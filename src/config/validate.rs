@@ -11,8 +11,6 @@ const MIN_SCRATCH: usize = 4 * 1024;
 const MIN_HEAD: usize = 256;
 /// The largest size of a single thing in bytes. Sums of a few of them stay far below 2^63.
 const MAX_SIZE: usize = 1 << 40;
-/// The longest timeout: adding it to a point in time must not overflow.
-const MAX_TIMEOUT: Duration = Duration::from_secs(365 * 24 * 3600);
 
 /// A setting that cannot work, by name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -252,7 +250,7 @@ fn not_above(
 
 fn duration(setting: &'static str, value: Option<Duration>) -> Result<(), ConfigError> {
     match value {
-        Some(value) if value.is_zero() || value > MAX_TIMEOUT => {
+        Some(value) if value.is_zero() || value > Config::MAX_TIMEOUT => {
             Err(ConfigError::Duration { setting })
         }
         _ => Ok(()),

@@ -90,6 +90,7 @@ impl Outbox {
         // Accepted before it is masked: a payload that is refused comes back as it was.
         let payload_len = payload.len();
         let header_len = FrameHeader::new(kind.opcode(), payload_len as u64).encoded_len();
+        let header_len = header_len + self.key_len();
         if let Err(kind) = self.check_backlog(header_len + payload_len, limits) {
             return Err(SendError { kind, payload });
         }
@@ -97,10 +98,12 @@ impl Outbox {
         let message = match Message::new(kind, payload, key, pools) {
             Ok(message) => message,
             Err(payload) => {
-                return Err(SendError {
-                    kind: SendErrorKind::OutOfBuffers,
-                    payload,
-                });
+                let kind = if payload_len > pools.buffers.largest() {
+                    SendErrorKind::TooBig
+                } else {
+                    SendErrorKind::OutOfBuffers
+                };
+                return Err(SendError { kind, payload });
             }
         };
         self.queue(pools).push(Segment::Message(message));
@@ -156,10 +159,10 @@ impl Outbox {
         if bytes.is_empty() {
             return Ok(());
         }
-        self.check_backlog(bytes.len(), limits)?;
         if self.role == Role::Client {
-            return self.copy_frames_masked(frames, pools);
+            return self.copy_frames_masked(frames, limits, pools);
         }
+        self.check_backlog(bytes.len(), limits)?;
         if bytes.len() < DIRECT_WRITE_MIN {
             return self.append(bytes.len(), pools, |space| space.copy_from_slice(bytes));
         }
@@ -171,9 +174,14 @@ impl Outbox {
     fn copy_frames_masked(
         &mut self,
         frames: &Frames,
+        limits: &SendLimits,
         pools: &mut Pools,
     ) -> Result<(), SendErrorKind> {
         let len = frames.masked_len();
+        self.check_backlog(len, limits)?;
+        if len > pools.buffers.largest() {
+            return Err(SendErrorKind::TooBig);
+        }
         let mut buffer = pools
             .buffers
             .lease(len)
@@ -326,6 +334,14 @@ impl Outbox {
             return Err(SendErrorKind::BacklogFull);
         }
         Ok(())
+    }
+
+    /// What a mask key adds to a frame.
+    fn key_len(&self) -> usize {
+        match self.role {
+            Role::Server => 0,
+            Role::Client => 4,
+        }
     }
 
     #[inline]

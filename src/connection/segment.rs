@@ -261,9 +261,21 @@ impl Message {
             *slot = IoSlice::new(header);
             used = 1;
         }
-        let (parts, bytes) = self
-            .payload
-            .fill(self.payload_written(), &mut slices[used..]);
+        let written = self.payload_written();
+        let rest = &mut slices[used..];
+        let (parts, bytes) = match &self.masked_copy {
+            None => self.payload.fill(written, rest),
+            Some(copy) => {
+                let payload = &copy[written..self.total - self.header_len];
+                match rest.first_mut() {
+                    Some(slot) if !payload.is_empty() => {
+                        *slot = IoSlice::new(payload);
+                        (1, payload.len())
+                    }
+                    _ => (0, 0),
+                }
+            }
+        };
         (used + parts, header.len() + bytes)
     }
 }

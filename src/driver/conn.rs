@@ -266,7 +266,8 @@ impl Sender<'_> {
     /// That text is UTF-8 is the caller's matter.
     ///
     /// # Errors
-    /// The reason, and the payload as it was: `NotOpen`, `WriteBusy`, `BacklogFull`.
+    /// The reason, and the payload as it was: `NotOpen`, `WriteBusy`, `BacklogFull`; and of a client, which has to copy what is
+    /// shared to mask it, `OutOfBuffers` and `TooBig`.
     pub fn send(
         &mut self,
         kind: MessageKind,

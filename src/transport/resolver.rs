@@ -5,6 +5,8 @@ use std::{
     thread,
 };
 
+use mio::unix::pipe;
+
 use super::{Mailbox, Registrar, Remote};
 
 /// The operating system's resolver, on a thread of its own so that it never blocks the loop.
@@ -14,6 +16,9 @@ pub(crate) struct Resolver {
     answers: Mailbox<Answer>,
     questions: Option<SyncSender<Question>>,
     capacity: usize,
+    /// Questions whose answers were not taken, those that nobody waits for any more included. At most `capacity`, so that
+    /// there is room for every answer.
+    open: usize,
 }
 
 struct Question {
@@ -37,6 +42,7 @@ impl Resolver {
             answers,
             questions: None,
             capacity,
+            open: 0,
         })
     }
 
@@ -45,6 +51,9 @@ impl Resolver {
     /// # Errors
     /// The thread does not start, or as many questions as allowed are waiting.
     pub(crate) fn ask(&mut self, id: u64, host: &str, port: u16) -> io::Result<()> {
+        if self.open >= self.capacity {
+            return Err(io::ErrorKind::ResourceBusy.into());
+        }
         let questions = match &self.questions {
             Some(questions) => questions,
             None => self
@@ -57,11 +66,30 @@ impl Resolver {
                 host: host.to_owned(),
                 port,
             })
-            .map_err(|_| io::ErrorKind::ResourceBusy.into())
+            .map_err(|_| io::ErrorKind::ResourceBusy)?;
+        self.open += 1;
+        Ok(())
     }
 
-    pub(crate) fn answers(&mut self) -> &mut Mailbox<Answer> {
-        &mut self.answers
+    /// Answers that wait now.
+    pub(crate) fn waiting(&self) -> usize {
+        self.answers.waiting()
+    }
+
+    pub(crate) fn take(&mut self) -> Option<Answer> {
+        let answer = self.answers.take()?;
+        self.open -= 1;
+        Some(answer)
+    }
+
+    /// What wakes the poll, to be registered.
+    pub(crate) fn bell(&mut self) -> &mut pipe::Receiver {
+        self.answers.bell()
+    }
+
+    /// The poll was woken.
+    pub(crate) fn answer_bell(&mut self) {
+        self.answers.answer_bell();
     }
 
     pub(crate) fn has_work(&self) -> bool {

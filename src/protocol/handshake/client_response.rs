@@ -155,6 +155,43 @@ fn parse_length(text: &[u8]) -> Option<u64> {
     std::str::from_utf8(text).ok()?.parse().ok()
 }
 
+/// Length in bytes of a chunked body with everything that frames it; `None` while its end is not there, and when it is not
+/// chunked after all. RFC 9112 §7.1.
+pub(crate) fn chunked_len(body: &[u8]) -> Option<usize> {
+    let mut at = 0;
+    loop {
+        let line = line(body.get(at..)?)?;
+        at += line.len() + 2;
+        let digits = line.split(|byte| *byte == b';').next()?.trim_ascii();
+        // The parser of the standard library would take a sign.
+        if !digits.iter().all(u8::is_ascii_hexdigit) {
+            return None;
+        }
+        match usize::from_str_radix(std::str::from_utf8(digits).ok()?, 16).ok()? {
+            0 => break,
+            size => at = at.checked_add(size)?,
+        }
+        if !body.get(at..)?.starts_with(b"\r\n") {
+            return None;
+        }
+        at += 2;
+    }
+    // The trailer: fields, and an empty line.
+    loop {
+        let line = line(body.get(at..)?)?;
+        at += line.len() + 2;
+        if line.is_empty() {
+            return Some(at);
+        }
+    }
+}
+
+/// The first line without its end, once that is there.
+fn line(bytes: &[u8]) -> Option<&[u8]> {
+    let end = bytes.windows(2).position(|window| window == b"\r\n")?;
+    Some(&bytes[..end])
+}
+
 /// What does not begin like a response at all is of no version of HTTP.
 fn fault(error: httparse::Error, bytes: &[u8]) -> ResponseError {
     match error {
@@ -174,6 +211,31 @@ mod tests {
     fn with_head<T>(text: &str, check: impl FnOnce(&ResponseHead<'_>) -> T) -> T {
         let mut slots = HeaderSlots::new(16);
         check(&ResponseHead::parse(text.as_bytes(), &mut slots).unwrap())
+    }
+
+    #[test]
+    fn the_end_of_a_chunked_body_is_found_when_all_of_it_is_there() {
+        for body in [
+            "0\r\n\r\n",
+            "5\r\nhello\r\n0\r\n\r\n",
+            "5;a=b\r\n0\r\n\r\n\r\n00A\r\n0123456789\r\n0\r\nX: y\r\n\r\n",
+        ] {
+            for len in 0..body.len() {
+                assert_eq!(chunked_len(&body.as_bytes()[..len]), None, "{body:?} {len}");
+            }
+            let more = format!("{body}more");
+            assert_eq!(chunked_len(more.as_bytes()), Some(body.len()));
+        }
+        for odd in [
+            "\r\n\r\n",
+            "x\r\n\r\n",
+            "+1\r\na\r\n0\r\n\r\n",
+            "1\r\nab0\r\n\r\n",
+        ] {
+            assert_eq!(chunked_len(odd.as_bytes()), None, "{odd:?}");
+        }
+        let huge = format!("{}\r\n", "F".repeat(16));
+        assert_eq!(chunked_len(huge.as_bytes()), None);
     }
 
     fn parse_error(bytes: &[u8]) -> Option<ResponseError> {
