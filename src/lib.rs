@@ -78,9 +78,9 @@ pub use connection::{
 };
 pub use driver::{
     AdoptError, AdoptErrorKind, Closed, Conn, ConnId, Connect, ConnectConfigError, ConnectError,
-    Connections, DialError, DialErrorKind, DialId, Handler, HandshakeFailure, LimitReached,
-    ListenerId, Message, Proxy, Refused, RefusedAnswer, Request, RoundTrips, Sender, SourceId,
-    Stats, TimerId, Traffic,
+    Connections, Deferred, DialError, DialErrorKind, DialId, Fragment, Handler, HandshakeFailure,
+    LimitReached, ListenerId, Message, Proxy, Refused, RefusedAnswer, Request, RoundTrips, Sender,
+    SourceId, Stats, TimerId, Traffic, UpgradeId,
 };
 pub use event_loop::{Client, ClientState, EventLoop, NewError, Progress, Pulled};
 pub use memory::{Occupancy, PoolBuf};

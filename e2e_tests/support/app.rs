@@ -1,9 +1,9 @@
 use std::sync::mpsc::Sender;
 
 use wsloop::{
-    Close, CloseCode, Conn, ConnId, ConnectError, Connections, Handler, HandshakeFailure,
+    Close, CloseCode, Conn, ConnId, ConnectError, Connections, Fragment, Handler, HandshakeFailure,
     HttpResponse, Message, MessageKind, Outcome, Request, Response, Sent, SourceId, TimerId,
-    protocol::handshake::ResponseHead,
+    UpgradeId, protocol::handshake::ResponseHead,
 };
 
 /// What the tests keep per connection: the number of messages that it has received.
@@ -20,6 +20,7 @@ pub enum Event {
     Upgrade {
         path: String,
     },
+    Deferred(UpgradeId),
     HandshakeFailed(HandshakeFailure),
     /// With the session's tag.
     Connected {
@@ -31,6 +32,8 @@ pub enum Event {
     Open(ConnId),
     BytesRead(ConnId, usize),
     Message(ConnId, MessageKind, Vec<u8>),
+    /// With first and last.
+    Fragment(ConnId, MessageKind, Vec<u8>, bool, bool),
     WriteComplete(ConnId, Vec<u8>, Outcome),
     Drain(ConnId),
     Ping(ConnId, Vec<u8>),
@@ -49,9 +52,11 @@ type EndHook = Box<dyn FnMut(&mut Connections<'_, Session>, Session, &Close) + S
 type Hook<T> = Box<dyn FnMut(T) + Send>;
 type ConnHook = Box<dyn FnMut(&mut Conn<'_, Session>) + Send>;
 type MessageHook = Box<dyn FnMut(&mut Conn<'_, Session>, Message<'_>) + Send>;
+type FragmentHook = Box<dyn FnMut(&mut Conn<'_, Session>, Fragment<'_>) + Send>;
 type UpgradeHook =
     Box<dyn FnMut(&Request<'_>, &mut Response<'_>) -> Result<(), HttpResponse> + Send>;
 type RequestHook = Box<dyn FnMut(&Request<'_>) -> HttpResponse + Send>;
+type DeferredHook = Box<dyn FnMut(&mut Connections<'_, Session>, UpgradeId) + Send>;
 type SentHook = Box<dyn FnMut(&mut Conn<'_, Session>, Sent) + Send>;
 type PingHook = Box<dyn FnMut(&mut Conn<'_, Session>, &[u8]) + Send>;
 type BytesHook = Box<dyn FnMut(&mut Conn<'_, Session>, usize) + Send>;
@@ -69,8 +74,10 @@ pub struct App {
     pub on_request: Option<RequestHook>,
     pub on_connected: Option<ConnectedHook>,
     pub on_connect_failed: Option<ConnectFailedHook>,
+    pub on_deferred: Option<DeferredHook>,
     pub on_open: Option<ConnHook>,
     pub on_message: Option<MessageHook>,
+    pub on_fragment: Option<FragmentHook>,
     pub on_write_complete: Option<SentHook>,
     pub on_drain: Option<ConnHook>,
     pub on_ping: Option<PingHook>,
@@ -90,8 +97,10 @@ impl App {
             on_request: None,
             on_connected: None,
             on_connect_failed: None,
+            on_deferred: None,
             on_open: None,
             on_message: None,
+            on_fragment: None,
             on_write_complete: None,
             on_drain: None,
             on_ping: None,
@@ -146,7 +155,19 @@ impl Handler<Job> for App {
         }
     }
 
-    fn on_handshake_failed(&mut self, _: Session, failure: HandshakeFailure) {
+    fn on_deferred(&mut self, connections: &mut Connections<'_, Session>, upgrade: UpgradeId) {
+        self.report(Event::Deferred(upgrade));
+        if let Some(hook) = &mut self.on_deferred {
+            hook(connections, upgrade);
+        }
+    }
+
+    fn on_handshake_failed(
+        &mut self,
+        _: &mut Connections<'_, Session>,
+        _: Session,
+        failure: HandshakeFailure,
+    ) {
         self.report(Event::HandshakeFailed(failure));
     }
 
@@ -197,6 +218,25 @@ impl Handler<Job> for App {
             Some(hook) => hook(conn, message),
             None => {
                 if let Err(error) = conn.send_copy(message.kind(), message.as_bytes()) {
+                    let _ = conn.close(CloseCode::INTERNAL_ERROR, &error.to_string());
+                }
+            }
+        }
+    }
+
+    fn on_fragment(&mut self, conn: &mut Conn<'_, Session>, fragment: Fragment<'_>) {
+        self.report(Event::Fragment(
+            conn.id(),
+            fragment.kind(),
+            fragment.as_bytes().to_vec(),
+            fragment.is_first(),
+            fragment.is_last(),
+        ));
+        match &mut self.on_fragment {
+            Some(hook) => hook(conn, fragment),
+            None => {
+                let (kind, last) = (fragment.kind(), fragment.is_last());
+                if let Err(error) = conn.send_fragment(kind, fragment.as_bytes(), last) {
                     let _ = conn.close(CloseCode::INTERNAL_ERROR, &error.to_string());
                 }
             }

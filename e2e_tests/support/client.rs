@@ -138,6 +138,19 @@ impl<S: Socket> Client<S> {
         }
     }
 
+    /// The frames of the next message, which may be in fragments: its opcode and its payload.
+    pub fn read_message(&mut self) -> (u8, Vec<u8>) {
+        let first = self.read_frame();
+        let (opcode, mut payload, mut fin) = (first.opcode, first.payload, first.fin);
+        while !fin {
+            let frame = self.read_frame();
+            assert_eq!(frame.opcode, 0, "{frame:?}");
+            payload.extend(frame.payload);
+            fin = frame.fin;
+        }
+        (opcode, payload)
+    }
+
     /// The next frames.
     pub fn read_frames(&mut self, count: usize) -> Vec<Frame> {
         (0..count).map(|_| self.read_frame()).collect()

@@ -10,7 +10,7 @@ use std::{
 
 use super::DEADLINE;
 
-/// The example server as a process of its own.
+/// An example server as a process of its own.
 pub struct EchoServer {
     pub addr: SocketAddr,
     child: Child,
@@ -20,12 +20,24 @@ impl EchoServer {
     /// Starts it on a port of its own, with at most `descriptors` open descriptors if that is said.
     pub fn start(descriptors: Option<u32>) -> Self {
         let limit = descriptors.map_or(String::new(), |count| format!("ulimit -n {count}; "));
-        let mut child = Command::new("sh")
+        let mut command = Command::new("sh");
+        command
             .args(["-c", &format!("{limit}exec \"$0\" --listen 127.0.0.1:0")])
-            .arg(example("echo_server"))
-            .stdout(Stdio::piped())
-            .spawn()
-            .unwrap();
+            .arg(example("echo_server"));
+        Self::spawn(command)
+    }
+
+    /// Starts the proxy on a port of its own.
+    pub fn proxy(upstream: &str, arguments: &[&str]) -> Self {
+        let mut command = Command::new(example("proxy"));
+        command
+            .args(["--listen", "127.0.0.1:0", "--upstream", upstream])
+            .args(arguments);
+        Self::spawn(command)
+    }
+
+    fn spawn(mut command: Command) -> Self {
+        let mut child = command.stdout(Stdio::piped()).spawn().unwrap();
         let mut line = String::new();
         BufReader::new(child.stdout.as_mut().unwrap())
             .read_line(&mut line)
@@ -57,6 +69,13 @@ impl EchoServer {
         let mut times = fields.split_whitespace().skip(11);
         let mut next = || times.next().unwrap().parse::<u64>().unwrap();
         next() + next()
+    }
+
+    /// Bytes of memory that it has resident.
+    pub fn resident(&self) -> u64 {
+        let statm = std::fs::read_to_string(format!("/proc/{}/statm", self.child.id())).unwrap();
+        let pages: u64 = statm.split_whitespace().nth(1).unwrap().parse().unwrap();
+        pages * 4096
     }
 
     /// How many descriptors it has open.
@@ -142,6 +161,7 @@ fn example(name: &str) -> PathBuf {
             .args(["--example", "echo_server"])
             .args(["--example", "simple_client"])
             .args(["--example", "load"])
+            .args(["--example", "proxy"])
             .current_dir(env!("CARGO_MANIFEST_DIR"));
         if profile.ends_with("release") {
             build.arg("--release");

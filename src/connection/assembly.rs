@@ -18,12 +18,38 @@ pub(super) struct Assembly {
 }
 
 /// What is still to come of a data frame.
-struct FrameRest {
+pub(super) struct FrameRest {
     remaining: u64,
     key: Option<[u8; 4]>,
     /// Position in the frame's payload of the next byte to unmask, modulo the key's length.
     mask_offset: usize,
-    fin: bool,
+    pub(super) fin: bool,
+}
+
+impl FrameRest {
+    pub(super) fn new(header: &FrameHeader) -> Self {
+        Self {
+            remaining: header.payload_len,
+            key: header.mask,
+            mask_offset: 0,
+            fin: header.fin,
+        }
+    }
+
+    /// Bytes that are still to come. What does not fit a `usize` is more than any input holds.
+    pub(super) fn remaining(&self) -> usize {
+        usize::try_from(self.remaining).unwrap_or(usize::MAX)
+    }
+
+    /// Unmasks the next bytes of the payload, no more than remain.
+    #[inline]
+    pub(super) fn take(&mut self, arrived: &mut [u8]) {
+        if let Some(key) = self.key {
+            apply_mask(key, self.mask_offset, arrived);
+        }
+        self.mask_offset = (self.mask_offset + arrived.len()) % 4;
+        self.remaining -= arrived.len() as u64;
+    }
 }
 
 /// How far some bytes of payload have brought a message.
@@ -56,19 +82,12 @@ impl Assembly {
 
     /// The payload of a frame follows.
     pub(super) fn begin_frame(&mut self, header: &FrameHeader) {
-        self.frame = Some(FrameRest {
-            remaining: header.payload_len,
-            key: header.mask,
-            mask_offset: 0,
-            fin: header.fin,
-        });
+        self.frame = Some(FrameRest::new(header));
     }
 
     /// Bytes that are still to come of the frame under way; `None` between fragments.
     pub(super) fn remaining(&self) -> Option<usize> {
-        let frame = self.frame.as_ref()?;
-        // What does not fit a `usize` is more than any input holds.
-        Some(usize::try_from(frame.remaining).unwrap_or(usize::MAX))
+        self.frame.as_ref().map(FrameRest::remaining)
     }
 
     /// Where the next bytes of payload belong: at least `min` bytes, which must be above 0 and no more than remain, and
@@ -103,9 +122,7 @@ impl Assembly {
             return Ok(Progress::Part);
         };
         let arrived = &mut self.buffer[self.len..self.len + count];
-        if let Some(key) = frame.key {
-            apply_mask(key, frame.mask_offset, arrived);
-        }
+        frame.take(arrived);
         let check_utf8 = self.kind == MessageKind::Text && rules.check_utf8;
         if check_utf8 {
             self.utf8
@@ -113,9 +130,7 @@ impl Assembly {
                 .map_err(|_| ProtocolError::InvalidUtf8)?;
         }
         self.len += count;
-        frame.mask_offset = (frame.mask_offset + count) % 4;
-        frame.remaining -= count as u64;
-        if frame.remaining > 0 {
+        if frame.remaining() > 0 {
             return Ok(Progress::Part);
         }
         let fin = frame.fin;

@@ -19,6 +19,8 @@ pub struct SendError {
 pub enum SendErrorKind {
     /// The connection is closing or closed.
     NotOpen,
+    /// A message that was begun with `send_fragment` is open, and this is not its continuation.
+    MessageOpen,
     /// As many payloads as `send_queue` allows are in flight; try again in `on_write_complete`.
     WriteBusy,
     /// More than `max_backlog` bytes would wait; try again in `on_drain`.
@@ -38,6 +40,7 @@ impl fmt::Display for SendErrorKind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::NotOpen => "the connection is not open",
+            Self::MessageOpen => "a message in fragments is open",
             Self::WriteBusy => "as many payloads as allowed are in flight",
             Self::BacklogFull => "too many bytes wait to be written",
             Self::OutOfBuffers => "no buffer is free",

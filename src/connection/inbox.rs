@@ -3,6 +3,7 @@ use std::ops::Range;
 use super::{
     Pools,
     assembly::{Assembly, Progress},
+    streaming::{Piece, Streaming},
 };
 use crate::{
     memory::Buffer,
@@ -29,6 +30,8 @@ pub(crate) enum Event {
     Message(MessageKind, Range<usize>),
     /// A message that is complete in a buffer of its own: fetch it with [`Inbox::take_message`].
     Assembled,
+    /// A piece of a message that is passed on as it arrives.
+    Piece(Piece, Range<usize>),
     /// A close, ping or pong that is complete in the input.
     Control(Opcode, Range<usize>),
 }
@@ -51,6 +54,7 @@ impl From<ProtocolError> for Fault {
 pub(crate) struct Unfinished {
     raw: Raw,
     message: Option<Assembly>,
+    pub(super) streaming: Streaming,
 }
 
 /// Bytes that nobody has looked at yet.
@@ -76,6 +80,13 @@ impl Inbox {
         pools: &mut Pools,
     ) -> Result<Option<Event>, Fault> {
         loop {
+            if let Some(state) = self
+                .unfinished
+                .as_deref_mut()
+                .filter(|state| state.streams())
+            {
+                return state.streaming.next(input, position, rules);
+            }
             if let Some(message) = self.message_mut() {
                 if std::mem::take(&mut message.is_held) {
                     return Ok(Some(Event::Assembled));
@@ -130,6 +141,14 @@ impl Inbox {
 
     fn message_mut(&mut self) -> Option<&mut Assembly> {
         self.unfinished.as_mut()?.message.as_mut()
+    }
+
+    /// From the next message on: whether messages are passed on in pieces, as they arrive.
+    pub(crate) fn stream(&mut self, wanted: bool, pools: &mut Pools) {
+        if wanted || self.unfinished.is_some() {
+            self.state(pools).streaming.wanted = wanted;
+            self.release_if_finished(pools);
+        }
     }
 
     fn state(&mut self, pools: &mut Pools) -> &mut Unfinished {
@@ -293,8 +312,9 @@ impl Inbox {
     }
 
     fn release_if_finished(&mut self, pools: &mut Pools) {
-        let finished =
-            |state: &mut Box<Unfinished>| state.raw.buffer.is_empty() && state.message.is_none();
+        let finished = |state: &mut Box<Unfinished>| {
+            state.raw.buffer.is_empty() && state.message.is_none() && !state.streaming.is_on()
+        };
         if let Some(state) = self.unfinished.take_if(finished) {
             pools.unfinished.give_back(state);
         }
@@ -302,6 +322,12 @@ impl Inbox {
 }
 
 impl Unfinished {
+    /// True exactly when the input goes on with a message, or a control frame, of a stream. A message that is assembled
+    /// already is finished as such.
+    fn streams(&self) -> bool {
+        self.message.is_none() && self.streaming.is_on()
+    }
+
     fn holds_message(&self) -> bool {
         self.message.as_ref().is_some_and(|message| message.is_held)
     }
@@ -309,7 +335,7 @@ impl Unfinished {
 
 /// Unmasks and checks a frame that is complete in the input.
 #[inline]
-fn whole_frame(
+pub(super) fn whole_frame(
     header: &FrameHeader,
     payload: &mut [u8],
     range: Range<usize>,

@@ -346,6 +346,7 @@ impl Feeder {
                     .seen
                     .push(Seen::Control(opcode, self.scratch[range].to_vec())),
                 Ok(Some(Event::Assembled)) => self.take(),
+                Ok(Some(Event::Piece(..))) => panic!("nobody asked for pieces"),
                 Ok(None) => {
                     let rest = &self.scratch[position..len];
                     if let Err(fault) = self.inbox.keep(rest, held, &mut self.pools) {

@@ -54,13 +54,30 @@ impl Link {
         if !code.may_be_sent() {
             return Err(InvalidCloseCode(code));
         }
-        if !self.state.close_local() {
-            return Ok(false);
+        Ok(self.start_closing(ClosePayload::new(code, reason), cause, pools))
+    }
+
+    /// As [`Link::close`] by the application, with a close frame that has no code.
+    pub(crate) fn close_empty(&mut self, pools: &mut Pools) -> bool {
+        let payload = ClosePayload {
+            code: None,
+            reason: "",
+        };
+        self.start_closing(payload, CloseCause::Application, pools)
+    }
+
+    fn start_closing(
+        &mut self,
+        payload: ClosePayload<'_>,
+        cause: CloseCause,
+        pools: &mut Pools,
+    ) -> bool {
+        let starts = self.state.close_local();
+        if starts {
+            self.note_close(Initiator::Local, payload, cause);
+            self.outbox.close(&payload, pools);
         }
-        let payload = ClosePayload::new(code, reason);
-        self.note_close(Initiator::Local, payload, cause);
-        self.outbox.close(&payload, pools);
-        Ok(true)
+        starts
     }
 
     /// As [`Link::close`], but what waits behind a frame in flight is dropped.

@@ -5,6 +5,7 @@
 //! | who may do what when, the close handshake | `state`, `link` |
 //! | frames in: parsing, what is kept of partial input | `inbox` |
 //! | fragmented messages, frames that arrive in pieces, growth of their buffers | `assembly` |
+//! | messages that are passed on in pieces, as they arrive | `streaming` |
 //! | frames out: what may be sent, when it is written | `outbox` |
 //! | frames out: order, partial writes, completion | `queue`, `segment` |
 //! | pings, pongs and the close frame, while they wait | `control` |
@@ -28,6 +29,7 @@ mod queue;
 mod segment;
 mod sent;
 mod state;
+mod streaming;
 
 pub use close::{Close, CloseCause, Initiator};
 pub(crate) use deadlines::{Due, Timeouts};
@@ -39,6 +41,7 @@ pub(crate) use outbox::{Flushed, SendLimits};
 pub use payload::Payload;
 pub(crate) use pools::Pools;
 pub use sent::{Outcome, Sent};
+pub(crate) use streaming::Piece;
 
 #[cfg(test)]
 mod choppy;

@@ -23,6 +23,8 @@ pub(crate) struct Outbox {
     queue: Option<Box<Queue>>,
     /// True exactly when the kernel took less than it was offered and has not said since that it takes more.
     blocked: bool,
+    /// The message that was begun in fragments and has no last one yet.
+    open: Option<MessageKind>,
 }
 
 /// The bounds of a connection's backlog, as configured.
@@ -49,6 +51,7 @@ impl Outbox {
             role,
             queue: None,
             blocked: false,
+            open: None,
         }
     }
 
@@ -87,6 +90,12 @@ impl Outbox {
                 payload,
             });
         }
+        if self.open.is_some() {
+            return Err(SendError {
+                kind: SendErrorKind::MessageOpen,
+                payload,
+            });
+        }
         // Accepted before it is masked: a payload that is refused comes back as it was.
         let payload_len = payload.len();
         let header_len = FrameHeader::new(kind.opcode(), payload_len as u64).encoded_len();
@@ -121,16 +130,59 @@ impl Outbox {
         out: &mut impl Write,
         flushed: impl FnMut(Sent),
     ) -> Result<(), SendErrorKind> {
+        self.check_no_message_open()?;
+        let header = FrameHeader::new(kind.opcode(), 0);
+        self.copy_frame(header, parts, limits, pools, out, flushed)
+    }
+
+    /// Stages a copy of a fragment (RFC 6455 §5.4): the first one begins a message, the `last` one completes it.
+    #[expect(clippy::too_many_arguments, reason = "as `send_copy`, and `last`")]
+    pub(crate) fn send_fragment(
+        &mut self,
+        kind: MessageKind,
+        part: &[u8],
+        last: bool,
+        limits: &SendLimits,
+        pools: &mut Pools,
+        out: &mut impl Write,
+        flushed: impl FnMut(Sent),
+    ) -> Result<(), SendErrorKind> {
+        let opcode = match self.open {
+            None => kind.opcode(),
+            Some(open) if open == kind => Opcode::Continuation,
+            Some(_) => return Err(SendErrorKind::MessageOpen),
+        };
+        let header = FrameHeader {
+            fin: last,
+            ..FrameHeader::new(opcode, 0)
+        };
+        self.copy_frame(header, &[IoSlice::new(part)], limits, pools, out, flushed)?;
+        self.open = (!last).then_some(kind);
+        Ok(())
+    }
+
+    /// `header` lacks key and length.
+    #[inline]
+    fn copy_frame(
+        &mut self,
+        header: FrameHeader,
+        parts: &[IoSlice<'_>],
+        limits: &SendLimits,
+        pools: &mut Pools,
+        out: &mut impl Write,
+        flushed: impl FnMut(Sent),
+    ) -> Result<(), SendErrorKind> {
         let payload_len = parts.iter().map(|part| part.len()).sum::<usize>();
         let key = pools.mask_keys.for_frame(self.role);
-        let mut header = [0; MAX_HEADER_LEN];
-        let header_len = FrameHeader {
+        let header = FrameHeader {
             mask: key,
-            ..FrameHeader::new(kind.opcode(), payload_len as u64)
-        }
-        .encode(&mut header);
+            payload_len: payload_len as u64,
+            ..header
+        };
+        let mut encoded = [0; MAX_HEADER_LEN];
+        let header_len = header.encode(&mut encoded);
         let frame = Frame {
-            header: &header[..header_len],
+            header: &encoded[..header_len],
             key,
             parts,
             total: header_len + payload_len,
@@ -159,6 +211,7 @@ impl Outbox {
         if bytes.is_empty() {
             return Ok(());
         }
+        self.check_no_message_open()?;
         if self.role == Role::Client {
             return self.copy_frames_masked(frames, limits, pools);
         }
@@ -326,6 +379,14 @@ impl Outbox {
             self.release_if_empty(pools);
         }
         staged
+    }
+
+    #[inline]
+    fn check_no_message_open(&self) -> Result<(), SendErrorKind> {
+        match self.open {
+            None => Ok(()),
+            Some(_) => Err(SendErrorKind::MessageOpen),
+        }
     }
 
     fn check_backlog(&self, len: usize, limits: &SendLimits) -> Result<(), SendErrorKind> {

@@ -153,6 +153,11 @@ impl<'a, S> Conn<'a, S> {
         self.sender().close(code, reason)
     }
 
+    /// Closes the connection with a close frame that has no code. See [`Sender::close_empty`].
+    pub fn close_empty(&mut self) {
+        self.sender().close_empty();
+    }
+
     /// Closes the connection and drops what is staged. See [`Sender::close_now`].
     ///
     /// # Errors
@@ -256,9 +261,9 @@ impl fmt::Debug for Sender<'_> {
 
 /// The sending half of a connection.
 pub struct Sender<'a> {
-    wire: &'a mut Wire,
-    shared: &'a mut Shared,
-    id: ConnId,
+    pub(super) wire: &'a mut Wire,
+    pub(super) shared: &'a mut Shared,
+    pub(super) id: ConnId,
 }
 
 impl Sender<'_> {
@@ -417,6 +422,14 @@ impl Sender<'_> {
         Ok(())
     }
 
+    /// Starts the close handshake with a close frame that has no code (RFC 6455 §7.1.5), which the peer takes for 1005.
+    /// Otherwise as [`close`](Self::close).
+    pub fn close_empty(&mut self) {
+        if self.wire.link.close_empty(&mut self.shared.pools) {
+            self.wire.closing(self.id, self.shared);
+        }
+    }
+
     /// Starts the close handshake at once: a frame in flight is finished, everything else that is staged is dropped, and its
     /// payloads come back as discarded. Otherwise as [`close`](Self::close).
     ///
@@ -451,7 +464,7 @@ impl Sender<'_> {
     }
 
     #[inline]
-    fn check_open(&self) -> Result<(), SendErrorKind> {
+    pub(super) fn check_open(&self) -> Result<(), SendErrorKind> {
         if self.wire.link.state().is_open() {
             Ok(())
         } else {
@@ -466,7 +479,7 @@ impl Sender<'_> {
         self.mark_dirty();
     }
 
-    fn refused(&mut self, kind: SendErrorKind, len: usize) {
+    pub(super) fn refused(&mut self, kind: SendErrorKind, len: usize) {
         if kind == SendErrorKind::BacklogFull {
             let flags = &mut self.wire.flags;
             flags.refused = flags.refused.max(len.saturating_add(MAX_HEADER_LEN));
@@ -475,7 +488,7 @@ impl Sender<'_> {
     }
 
     #[inline]
-    fn mark_dirty(&mut self) {
+    pub(super) fn mark_dirty(&mut self) {
         let Wire { flags, .. } = &mut *self.wire;
         self.shared.mark_dirty(self.id, flags);
     }

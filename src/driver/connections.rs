@@ -3,8 +3,8 @@ use std::{fmt, io, time::Duration};
 use mio::{Interest, event::Source};
 
 use super::{
-    AdoptError, AdoptErrorKind, Adopted, ConnId, Connect, Core, DialError, DialErrorKind, DialId,
-    Stats, Timer, Wanted, conn::Conn, core::note,
+    AdoptError, AdoptErrorKind, Adopted, ConnId, Connect, Core, Deferred, DialError, DialErrorKind,
+    DialId, Stats, Timer, UpgradeId, Wanted, conn::Conn, core::note,
 };
 use crate::{memory, transport::Stream, transport::TokenKind};
 
@@ -48,6 +48,12 @@ impl<'a, S> Connections<'a, S> {
     #[must_use]
     pub fn get(&mut self, id: ConnId) -> Option<Conn<'_, S>> {
         Conn::new(self.core, id, &[])
+    }
+
+    /// The upgrade with this id, whose answer was put off; `None` when it is answered or lost.
+    #[must_use]
+    pub fn deferred(&mut self, id: UpgradeId) -> Option<Deferred<'_, S>> {
+        Deferred::new(self.core, id)
     }
 
     /// The ids of all connections, those that are being closed included.

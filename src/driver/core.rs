@@ -4,7 +4,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::{Adopted, Connect, DialId, Stats};
+use super::{Adopted, Connect, DialId, Stats, deferred::Upgrades};
 use crate::{
     config::Config,
     connection::{CloseCause, Due, Fault, Link, Pools, SendLimits, Sent, Timeouts},
@@ -27,6 +27,7 @@ impl fmt::Debug for ConnId {
 pub(crate) struct Core<S> {
     /// Attempts to connect that are to be begun.
     pub(crate) wanted: VecDeque<Wanted<S>>,
+    pub(crate) upgrades: Upgrades<S>,
     pub(crate) slots: Slots<Slot<S>>,
     pub(crate) shared: Shared,
 }
@@ -62,7 +63,8 @@ pub(crate) struct Flags {
     pub(crate) paused: bool,
     /// Reading pauses because of the backlog.
     pub(crate) backlogged: bool,
-    /// Bytes of the largest send that was refused since `on_drain` was called last; 0 when none was.
+    /// Bytes of the largest send that was refused since `on_drain` was called last, at least 1 when that was asked for; 0
+    /// otherwise.
     pub(crate) refused: usize,
     /// The id is in `Shared::dirty`.
     pub(crate) dirty: bool,
@@ -91,7 +93,7 @@ pub(crate) struct Shared {
     /// Connections that ended and are to be retired.
     pub(crate) ended: VecDeque<ConnId>,
 
-    /// Connections that the application has accepted and whose 101 is not written yet.
+    /// Connections that the application has accepted, or has put off, and whose 101 is not written yet.
     pub(crate) reserved: usize,
     /// Timers of the application among `timers`.
     pub(crate) app_timers: usize,
@@ -210,6 +212,7 @@ impl<S> Core<S> {
         };
         Self {
             wanted: VecDeque::new(),
+            upgrades: Upgrades::new(),
             slots: Slots::with_capacity(shared.settings.config.initial_connections),
             shared,
         }
@@ -238,6 +241,7 @@ impl<S> Core<S> {
             && shared.adopted.is_empty()
             && shared.cancelled.is_empty()
             && self.wanted.is_empty()
+            && self.upgrades.answers.is_empty()
             && shared.shutdown.is_none())
     }
 

@@ -1,10 +1,11 @@
 use std::ops::Range;
 
 use super::{
-    ConnId, Driver, Handler, Message, conn::Conn, core::Core, flush::flush, receive::Budget,
+    ConnId, Driver, Fragment, Handler, Message, conn::Conn, core::Core, flush::flush,
+    receive::Budget,
 };
 use crate::{
-    connection::{Event, Fault},
+    connection::{Event, Fault, Piece},
     protocol::{ClosePayload, Opcode},
 };
 
@@ -65,6 +66,7 @@ impl<H: Handler<M>, M> Driver<'_, H, M> {
                 }
             }
             Event::Assembled => self.deliver_assembled(id, unread),
+            Event::Piece(piece, range) => self.deliver_piece(id, piece, range, unread),
             Event::Control(Opcode::Close, range) => self.handle_close(id, range),
             Event::Control(opcode, range) => self.deliver_control(id, opcode, range, unread),
         }
@@ -86,6 +88,22 @@ impl<H: Handler<M>, M> Driver<'_, H, M> {
         }
         if let Some(message) = message {
             self.core.shared.pools.give_back(message.into_buffer());
+        }
+    }
+
+    fn deliver_piece(
+        &mut self,
+        id: ConnId,
+        piece: Piece,
+        bytes: Range<usize>,
+        unread: Range<usize>,
+    ) {
+        if let Some(mut conn) = open_conn(self.core, id, &self.scratch[unread]) {
+            if piece.last {
+                conn.count_received_message();
+            }
+            let fragment = Fragment::new(piece, &self.scratch[bytes]);
+            self.app.on_fragment(&mut conn, fragment);
         }
     }
 

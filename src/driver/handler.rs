@@ -2,7 +2,9 @@ use std::fmt;
 
 use mio::event::Event;
 
-use super::{Conn, ConnectError, Connections, Message, Request, SourceId, TimerId};
+use super::{
+    Conn, ConnectError, Connections, Fragment, Message, Request, SourceId, TimerId, UpgradeId,
+};
 use crate::{
     connection::{Close, Sent},
     driver::ConnId,
@@ -47,6 +49,8 @@ pub trait Handler<M = ()>: Sized {
 
     /// A client asks for a WebSocket. `Ok` accepts it; `response` takes the subprotocol and further headers of the 101.
     /// A handler that only dials need not have this; by default the answer is 403.
+    /// After [`response.defer()`](Response::defer) `Ok` only keeps the session, and
+    /// [`on_deferred`](Self::on_deferred) follows.
     ///
     /// # Errors
     /// The answer that the client gets instead.
@@ -67,8 +71,25 @@ pub trait Handler<M = ()>: Sized {
         }
     }
 
-    /// `on_upgrade` accepted, but the connection did not open. Neither `on_open` nor `on_close` follows.
-    fn on_handshake_failed(&mut self, session: Self::Session, failure: HandshakeFailure) {}
+    /// `on_upgrade` put the answer off. [`Connections::deferred`] has the upgrade, with its session, now and later, until it
+    /// is accepted or refused there. If that does not happen within `upgrade_timeout`, the client is answered with 503, and
+    /// [`on_handshake_failed`](Self::on_handshake_failed) has the session; so it has when the client goes away, or the loop
+    /// shuts down.
+    fn on_deferred(
+        &mut self,
+        connections: &mut Connections<'_, Self::Session>,
+        upgrade: UpgradeId,
+    ) {
+    }
+
+    /// `on_upgrade` accepted or put off, but the connection did not open. Neither `on_open` nor `on_close` follows.
+    fn on_handshake_failed(
+        &mut self,
+        connections: &mut Connections<'_, Self::Session>,
+        session: Self::Session,
+        failure: HandshakeFailure,
+    ) {
+    }
 
     /// A server that was dialled has accepted; `response` is the head of its 101, with the subprotocol that it chose.
     /// `on_open` follows.
@@ -92,6 +113,10 @@ pub trait Handler<M = ()>: Sized {
 
     /// A message is complete (RFC 6455 §5.6). Its bytes are valid during the call; [`Message::take`] keeps them.
     fn on_message(&mut self, conn: &mut Conn<'_, Self::Session>, message: Message<'_>);
+
+    /// A piece of a message has come, on a connection with [`Conn::stream_messages`]: a frame, or the part of it that has
+    /// arrived. Its bytes are valid during the call.
+    fn on_fragment(&mut self, conn: &mut Conn<'_, Self::Session>, fragment: Fragment<'_>) {}
 
     /// A payload that was handed over with `send` comes back: written, or discarded because the connection ended. Called
     /// for each of them exactly once, in the order of sending.
@@ -142,13 +167,13 @@ pub trait Handler<M = ()>: Sized {
     fn on_wake(&mut self, connections: &mut Connections<'_, Self::Session>, message: M) {}
 }
 
-/// Why a connection that the application had accepted did not open.
+/// Why a connection that the application had accepted or put off did not open.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum HandshakeFailure {
-    /// The answer could not be written.
+    /// The answer could not be written, or the client went away before it was decided.
     Io(std::io::ErrorKind),
-    /// `upgrade_timeout` was over before the answer was written.
+    /// `upgrade_timeout` was over before the answer was decided and written.
     Timeout,
     /// The loop shuts down.
     Shutdown,
@@ -157,7 +182,7 @@ pub enum HandshakeFailure {
 impl fmt::Display for HandshakeFailure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Io(kind) => write!(f, "the answer could not be written: {kind}"),
+            Self::Io(kind) => write!(f, "the client could not be answered: {kind}"),
             Self::Timeout => f.write_str("the handshake took too long"),
             Self::Shutdown => f.write_str("the loop shuts down"),
         }

@@ -13,6 +13,8 @@
 //! | completions, drains, retirement | `settle` |
 //! | from an accepted request to an open connection | `open` |
 //! | taking over sockets | `adopt` |
+//! | messages in fragments, both ways | `fragment` |
+//! | upgrades that are answered later | `deferred` |
 //! | what connecting asks for and can fail with | `dial` |
 //! | timeouts | `deadline` |
 //! | timers, foreign sources and posted messages of the application | `outside` |
@@ -23,9 +25,11 @@ mod conn;
 mod connections;
 mod core;
 mod deadline;
+mod deferred;
 mod dial;
 mod dispatch;
 mod flush;
+mod fragment;
 mod handler;
 mod message;
 mod open;
@@ -44,10 +48,13 @@ pub use connections::{Connections, LimitReached, SourceId, TimerId};
 pub use core::ConnId;
 pub(crate) use core::{Core, Shared, Slot, Timer, Wanted, note};
 pub(crate) use deadline::handle_deadline;
+pub(crate) use deferred::Answer;
+pub use deferred::{Deferred, UpgradeId};
 pub use dial::{
     Connect, ConnectConfigError, ConnectError, DialError, DialErrorKind, DialId, Proxy,
     RefusedAnswer,
 };
+pub use fragment::Fragment;
 pub use handler::{Handler, HandshakeFailure};
 pub use message::Message;
 pub use request::{ListenerId, Request};

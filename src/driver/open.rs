@@ -3,7 +3,7 @@ use std::{io, ops::Range};
 use mio::Interest;
 
 use super::{
-    ConnId, ConnectError, Connections, Driver, Handler, HandshakeFailure, Request, Slot,
+    ConnId, ConnectError, Connections, Driver, Handler, HandshakeFailure, Request, Slot, UpgradeId,
     conn::Conn,
     core::{Wire, note},
     flush::flush,
@@ -50,7 +50,13 @@ impl<H: Handler<M>, M> Driver<'_, H, M> {
 
     /// Gives the session of a connection back that did not open.
     pub(crate) fn handshake_failed(&mut self, session: H::Session, failure: HandshakeFailure) {
-        self.app.on_handshake_failed(session, failure);
+        self.app
+            .on_handshake_failed(&mut Connections::new(self.core), session, failure);
+    }
+
+    /// Tells the application that an upgrade waits for its answer.
+    pub(crate) fn tell_deferred(&mut self, id: UpgradeId) {
+        self.app.on_deferred(&mut Connections::new(self.core), id);
     }
 
     /// Opens a connection whose 101 is written and whose socket is registered. `leftover` lies in the scratch buffer: the

@@ -291,6 +291,7 @@ impl<S, M> House<S, M> {
         driver.settle();
         server.accept(&mut driver);
         dialler.work(&mut driver);
+        server.answer_deferred(&mut driver);
         server.step_shutdown(&mut driver);
         if driver.core.shared.shutting_down {
             dialler.abort(&mut driver);

@@ -28,6 +28,16 @@ pub(super) enum Refusal {
     Lost,
 }
 
+impl From<HandshakeFailure> for Refusal {
+    fn from(failure: HandshakeFailure) -> Self {
+        match failure {
+            HandshakeFailure::Io(_) => Self::Lost,
+            HandshakeFailure::Timeout => Self::Timeout,
+            HandshakeFailure::Shutdown => Self::Shutdown,
+        }
+    }
+}
+
 impl<S> Server<S> {
     /// Writes the 101 that lies in `self.answer`; the connection opens when all of it is written. `leftover` lies in the
     /// scratch buffer.
@@ -220,6 +230,11 @@ impl<S> Server<S> {
                     shared,
                 );
             }
+            Phase::Deferred(_) => {
+                let until = shared.now + shared.settings.config.close_timeout;
+                handshake.timer = Some(shared.timers.insert(until, Timer::Handshake(key)));
+                self.give_up_deferred(key, HandshakeFailure::Timeout, driver);
+            }
             Phase::Answer { .. } => self.abandon(key, HandshakeFailure::Timeout, driver),
             Phase::Drain => {
                 self.remove(key, shared);
@@ -244,6 +259,9 @@ impl<S> Server<S> {
                     let shared = &mut driver.core.shared;
                     let answer = HttpResponse::unavailable(shared.settings.config.retry_after);
                     self.refuse(key, answer, true, Refusal::Shutdown, shared);
+                }
+                Phase::Deferred(_) => {
+                    self.give_up_deferred(key, HandshakeFailure::Shutdown, driver);
                 }
                 Phase::Answer {
                     then: Then::Open(..),
@@ -281,7 +299,7 @@ impl<S> Server<S> {
     }
 
     /// Ends a handshake whose answer cannot be written any more; a session comes back.
-    fn abandon<H: Handler<M, Session = S>, M>(
+    pub(super) fn abandon<H: Handler<M, Session = S>, M>(
         &mut self,
         key: Key,
         failure: HandshakeFailure,
@@ -290,20 +308,20 @@ impl<S> Server<S> {
         let Some(handshake) = self.remove(key, &mut driver.core.shared) else {
             return;
         };
-        if let Phase::Answer {
-            then: Then::Open(session, _),
-            ..
-        } = handshake.phase
-        {
-            driver.core.shared.reserved -= 1;
-            count(
-                match failure {
-                    HandshakeFailure::Io(_) => Refusal::Lost,
-                    HandshakeFailure::Timeout => Refusal::Timeout,
-                    HandshakeFailure::Shutdown => Refusal::Shutdown,
-                },
-                &mut driver.core.shared,
-            );
+        let session = match handshake.phase {
+            Phase::Answer {
+                then: Then::Open(session, _),
+                ..
+            } => {
+                driver.core.shared.reserved -= 1;
+                Some(session)
+            }
+            // Gone already when the application has just refused.
+            Phase::Deferred(id) => driver.core.take_deferred(id).map(|waiting| waiting.session),
+            _ => None,
+        };
+        if let Some(session) = session {
+            count(failure.into(), &mut driver.core.shared);
             driver.handshake_failed(session, failure);
         }
     }

@@ -2,7 +2,7 @@ use std::io::{self, Read};
 
 use super::{Server, answer::Refusal};
 use crate::{
-    driver::{Driver, Handler, ListenerId, Readiness, Request, Shared},
+    driver::{Driver, Handler, ListenerId, Readiness, Request, Shared, UpgradeId},
     memory::{Buffer, Key, TimerId},
     protocol::handshake::{
         HandshakeError, HeaderSlots, HttpResponse, RequestHead, Response, check_upgrade,
@@ -24,6 +24,8 @@ pub(crate) struct Handshake<S> {
 pub(super) enum Phase<S> {
     /// The request head is coming in. A head that comes in one piece never needs a buffer.
     Head { buffer: Buffer, len: usize },
+    /// The application will decide later. Nothing is read meanwhile. The upgrade is the core's, until it is decided or lost.
+    Deferred(UpgradeId),
     /// The answer is going out and the kernel did not take all of it: of `rest` it has `written` bytes.
     Answer {
         rest: Vec<u8>,
@@ -77,6 +79,10 @@ impl<S> Server<S> {
             Phase::Answer { .. } if readiness.writable => self.write_rest(key, driver),
             Phase::Drain if readiness.readable || readiness.hung_up => self.drain(key, driver),
             _ => {}
+        }
+        // Also right after the head was read: that the client has gone is not announced again.
+        if readiness.hung_up {
+            self.lose_deferred(key, driver);
         }
     }
 
@@ -220,6 +226,10 @@ impl<S> Server<S> {
             Ok(Some(upgrade)) => {
                 let mut response = Response::new(&head);
                 match Driver::ask_upgrade(driver.app, &request, &mut response) {
+                    Ok(session) if response.is_deferred() => {
+                        let response = response.into_deferred(upgrade.accept());
+                        return self.defer(key, session, response, head_end..end, driver);
+                    }
                     Ok(session) => {
                         self.answer.clear();
                         response.encode(&upgrade.accept(), &mut self.answer);

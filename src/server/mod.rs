@@ -5,10 +5,12 @@
 //! | listening, accepting, admission, back-off | `accept` |
 //! | one opening handshake: reading the head, deciding | `handshake` |
 //! | writing the answer, and what follows it; handshakes that fail | `answer` |
+//! | upgrades that are answered later | `defer` |
 //! | graceful shutdown | `shutdown` |
 
 mod accept;
 mod answer;
+mod defer;
 mod handshake;
 mod shutdown;
 

@@ -1,5 +1,6 @@
 //! The answer that opens the WebSocket.
 
+use super::deferred::DeferredResponse;
 use super::field::{self, HeaderError};
 use super::request::RequestHead;
 
@@ -13,6 +14,8 @@ pub struct Response<'a> {
     subprotocol: Option<&'a str>,
     /// Whole header lines, ready to be sent.
     extra: Vec<u8>,
+    /// True exactly when the answer is to be given later.
+    deferred: bool,
 }
 
 impl<'a> Response<'a> {
@@ -22,6 +25,7 @@ impl<'a> Response<'a> {
             head: *head,
             subprotocol: None,
             extra: Vec::new(),
+            deferred: false,
         }
     }
 
@@ -57,18 +61,47 @@ impl<'a> Response<'a> {
         Ok(())
     }
 
+    /// Puts the answer off: the 101, or a refusal, follows when the application has made up its mind. What was added before
+    /// stays.
+    pub fn defer(&mut self) {
+        self.deferred = true;
+    }
+
+    /// True exactly when [`defer`](Self::defer) was called.
+    pub fn is_deferred(&self) -> bool {
+        self.deferred
+    }
+
+    /// The same answer, independent of the request; `accept` comes from [`Upgrade::accept`](super::Upgrade::accept).
+    pub fn into_deferred(self, accept: [u8; 28]) -> DeferredResponse {
+        let offers: Vec<Box<str>> = self.head.subprotocols().map(Box::from).collect();
+        let chosen = |name: &str| offers.iter().position(|offer| **offer == *name);
+        let subprotocol = self.subprotocol.and_then(chosen);
+        DeferredResponse::new(accept, offers, subprotocol, self.extra)
+    }
+
     /// Appends the whole answer to `out`; `accept` comes from [`Upgrade::accept`](super::Upgrade::accept).
     pub fn encode(&self, accept: &[u8; 28], out: &mut Vec<u8>) {
-        out.extend_from_slice(
-            b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n",
-        );
-        field::encode("Sec-WebSocket-Accept", accept, out);
-        if let Some(name) = self.subprotocol {
-            field::encode("Sec-WebSocket-Protocol", name.as_bytes(), out);
-        }
-        out.extend_from_slice(&self.extra);
-        out.extend_from_slice(b"\r\n");
+        encode_switching(accept, self.subprotocol, &self.extra, out);
     }
+}
+
+/// Appends a 101 to `out`. The caller vouches for the subprotocol and for `extra`, which is whole header lines.
+pub(super) fn encode_switching(
+    accept: &[u8; 28],
+    subprotocol: Option<&str>,
+    extra: &[u8],
+    out: &mut Vec<u8>,
+) {
+    out.extend_from_slice(
+        b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n",
+    );
+    field::encode("Sec-WebSocket-Accept", accept, out);
+    if let Some(name) = subprotocol {
+        field::encode("Sec-WebSocket-Protocol", name.as_bytes(), out);
+    }
+    out.extend_from_slice(extra);
+    out.extend_from_slice(b"\r\n");
 }
 
 #[cfg(test)]
