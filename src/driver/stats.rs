@@ -81,7 +81,7 @@ pub struct Traffic {
     pub pings: u64,
     /// Pongs.
     pub pongs: u64,
-    /// Bytes on the wire, frame headers included. Sent: of messages, as they are accepted.
+    /// Received: bytes on the wire, frame headers included. Sent: bytes of payload, counted as a message is accepted.
     pub bytes: u64,
 }
 
