@@ -157,6 +157,76 @@ fn it_is_a_source_on_the_owners_poll() {
     poll.registry().deregister(&mut client).unwrap();
 }
 
+/// The application of a loop that owns a client of its own besides.
+struct Owner {
+    client: Client<()>,
+    teller: Teller,
+}
+
+impl Handler for Owner {
+    type Session = ();
+
+    fn on_message(&mut self, _: &mut Conn<'_, ()>, _: Message<'_>) {}
+
+    fn on_source(
+        &mut self,
+        _: &mut Connections<'_, ()>,
+        _: wsloop::SourceId,
+        _: &mio::event::Event,
+    ) {
+        let _ = self.client.turn(&mut self.teller, ZERO).unwrap();
+    }
+}
+
+#[test]
+fn it_is_a_foreign_source_of_an_event_loop() {
+    let server = Server::echo();
+    let mut event_loop = wsloop::EventLoop::new(Config::default()).unwrap();
+    let (teller, hears) = teller();
+    let mut owner = Owner {
+        client: dialled(&server),
+        teller,
+    };
+    let mut connections = event_loop.connections();
+    connections
+        .register(&mut owner.client, Interest::READABLE)
+        .unwrap();
+    // What is staged or asked for outside of an event is worked off by a turn of the client's.
+    let mut turn = |owner: &mut Owner| {
+        let _ = owner.client.turn(&mut owner.teller, ZERO).unwrap();
+        while owner
+            .client
+            .deadline()
+            .is_some_and(|at| at <= Instant::now())
+        {
+            let _ = owner.client.turn(&mut owner.teller, ZERO).unwrap();
+        }
+        let waited = event_loop
+            .turn(owner, Some(Duration::from_millis(20)))
+            .unwrap();
+        assert_eq!(waited, wsloop::Progress::Running);
+    };
+    assert_eq!(next(&hears, || turn(&mut owner)), Heard::Open);
+    owner
+        .client
+        .conn()
+        .unwrap()
+        .send_copy(MessageKind::Text, b"through the loop")
+        .unwrap();
+    let echo = Heard::Message(b"through the loop".to_vec());
+    assert_eq!(next(&hears, || turn(&mut owner)), echo);
+    owner
+        .client
+        .conn()
+        .unwrap()
+        .close(CloseCode::NORMAL, "")
+        .unwrap();
+    let Heard::Closed(close) = next(&hears, || turn(&mut owner)) else {
+        panic!()
+    };
+    assert!(close.clean);
+}
+
 #[test]
 fn it_connects_again_after_the_end() {
     let server = Server::echo();
