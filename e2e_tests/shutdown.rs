@@ -321,6 +321,7 @@ fn the_example_says_what_is_wrong() {
     assert_eq!(nonsense.status.code(), Some(2));
     assert_eq!(text(&nonsense.stdout), "");
     let message = text(&nonsense.stderr);
+    assert_eq!(message.lines().count(), 1, "{message}");
     let first = message.lines().next().unwrap();
     assert!(
         first.contains("nonsense") && first.contains("--listen"),

@@ -1,4 +1,4 @@
-//! A WebSocket server in one thread: one poll loop, pooled connections, bounded memory, sends without a copy.
+//! WebSocket servers and clients in one thread: one poll loop, pooled connections, bounded memory, sends without a copy.
 //!
 //! The application is one value that implements [`Handler`] and is lent to an [`EventLoop`]. Every connection is addressed by
 //! a [`ConnId`], never by a pointer; a stale id is `None` and never somebody else's connection. Payloads are moved into a send
@@ -36,11 +36,11 @@
 //!
 //! | floor | folder | knows | holds |
 //! | --- | --- | --- | --- |
-//! | 5 | `event_loop` | the poll, the time | poll loop, mailbox of other threads |
+//! | 5 | `event_loop` | the poll, the time | poll loop, one connection without a loop |
 //! | 4 | `server` | sockets to accept | listeners and admission, the opening handshake, shutdown |
 //! | 4 | `client` | sockets to dial | attempts to connect, the request and its answer |
 //! | 3 | `driver` | the application | the only code that calls it: read, dispatch, flush, settle |
-//! | 2 | `transport` | sockets | streams, listeners, socket options, tokens |
+//! | 2 | `transport` | sockets | streams, listeners, socket options, host names, mailbox of other threads, tokens |
 //! | 1 | `connection` | bytes, the time as an argument | state machine, inbox, outbox, deadlines |
 //! | 1 | `memory` | nothing | buffer pool, slots, control ring, timers |
 //! | 1 | `config` | numbers | settings and their checks |
