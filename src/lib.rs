@@ -49,21 +49,46 @@
 //! Bytes come in through `driver::receive`, which reads into one scratch buffer and asks the connection's `Inbox` what they
 //! say. Sends and closes only stage: they check, queue and mark the connection. One place flushes (`driver::flush`), and one
 //! place draws the consequences for the application (`driver::settle`). Nothing is called back from inside a send.
+//!
+//! # Without the loop
+//!
+//! [`protocol`] needs `alloc` and nothing else: without the default feature `std` it is all that there is, and the crate is
+//! `no_std`.
+#![cfg_attr(not(any(feature = "std", test)), no_std)]
+#![cfg_attr(
+    not(feature = "std"),
+    allow(
+        dead_code,
+        unused_imports,
+        reason = "some of the protocol is for the loop alone"
+    )
+)]
 #![cfg_attr(
     test,
     allow(clippy::unwrap_used, clippy::panic, clippy::cast_possible_truncation)
 )]
 
+extern crate alloc;
+
+#[cfg(feature = "std")]
 #[macro_use]
 mod trace;
 
+#[cfg(feature = "std")]
 mod client;
+#[cfg(feature = "std")]
 mod config;
+#[cfg(feature = "std")]
 mod connection;
+#[cfg(feature = "std")]
 mod driver;
+#[cfg(feature = "std")]
 mod event_loop;
+#[cfg(feature = "std")]
 mod memory;
+#[cfg(feature = "std")]
 mod server;
+#[cfg(feature = "std")]
 mod transport;
 
 #[cfg(test)]
@@ -71,18 +96,23 @@ mod house;
 
 pub mod protocol;
 
+#[cfg(feature = "std")]
 pub use config::{Config, ConfigError};
+#[cfg(feature = "std")]
 pub use connection::{
     Close, CloseCause, Frames, FramesBuilder, FramesError, Initiator, InvalidCloseCode, Outcome,
     Payload, SendError, SendErrorKind, Sent,
 };
+#[cfg(feature = "std")]
 pub use driver::{
     AdoptError, AdoptErrorKind, Closed, Conn, ConnId, Connect, ConnectConfigError, ConnectError,
     Connections, Deferred, DialError, DialErrorKind, DialId, Fragment, Handler, HandshakeFailure,
     LimitReached, ListenerId, Message, Proxy, Refused, RefusedAnswer, Request, RoundTrips, Sender,
     SourceId, Stats, TimerId, Traffic, UpgradeId,
 };
+#[cfg(feature = "std")]
 pub use event_loop::{Client, ClientState, EventLoop, NewError, Progress, Pulled};
+#[cfg(feature = "std")]
 pub use memory::{Occupancy, PoolBuf};
 pub use protocol::{
     Backoff, CloseCode, MessageKind, ProtocolError, UrlError,
@@ -91,10 +121,12 @@ pub use protocol::{
         ResponseHead,
     },
 };
+#[cfg(feature = "std")]
 pub use server::Shutdown;
+#[cfg(feature = "std")]
 pub use transport::{ListenAddr, PeerAddr, PostError, PostErrorKind, Remote, Stream, Tokens};
 
 /// Compiles and runs the code in the README.
-#[cfg(doctest)]
+#[cfg(all(doctest, feature = "std"))]
 #[doc = include_str!("../README.md")]
 pub struct Readme;

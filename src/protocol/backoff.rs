@@ -1,6 +1,6 @@
 //! How long to wait before the next attempt.
 
-use std::time::Duration;
+use core::time::Duration;
 
 /// Exponential backoff with full jitter: the n-th wait is anything from nothing to `initial · 2ⁿ`, and never more than `max`.
 ///

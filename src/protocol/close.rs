@@ -1,4 +1,4 @@
-use std::fmt;
+use core::fmt;
 
 use super::{MAX_CONTROL_PAYLOAD, ProtocolError, is_valid_utf8};
 
@@ -134,7 +134,7 @@ impl<'a> ClosePayload<'a> {
         if !code.may_be_sent() {
             return Err(ProtocolError::CloseCode(code.get()));
         }
-        let reason = std::str::from_utf8(reason).map_err(|_| ProtocolError::CloseReason)?;
+        let reason = core::str::from_utf8(reason).map_err(|_| ProtocolError::CloseReason)?;
         debug_assert!(is_valid_utf8(reason.as_bytes()));
         Ok(Self {
             code: Some(code),

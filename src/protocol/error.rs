@@ -1,4 +1,4 @@
-use std::fmt;
+use core::fmt;
 
 use super::CloseCode;
 
@@ -83,7 +83,7 @@ impl fmt::Display for ProtocolError {
     }
 }
 
-impl std::error::Error for ProtocolError {}
+impl core::error::Error for ProtocolError {}
 
 #[cfg(test)]
 mod tests {

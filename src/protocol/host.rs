@@ -1,8 +1,9 @@
 //! Whom a URL names.
 
 use super::url::UrlError;
+use alloc::string::String;
+use core::fmt;
 use core::net::{Ipv4Addr, Ipv6Addr};
-use std::fmt;
 
 /// A server's host. In a [`Url`](super::Url) it keeps the rules of [`parse`](Self::parse).
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]

@@ -1,9 +1,10 @@
 //! URLs of WebSocket servers (RFC 6455 §3), also of those behind a Unix socket.
 
 use super::host::Host;
-use std::error::Error;
-use std::fmt;
-use std::str::FromStr;
+use alloc::{borrow::ToOwned, format, string::String};
+use core::error::Error;
+use core::fmt;
+use core::str::FromStr;
 
 /// Where a client wants to go: `ws://host:port/path?query`, `wss://…`, or `ws+unix:/path/to.sock:/request/path`.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]

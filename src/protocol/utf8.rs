@@ -1,7 +1,7 @@
 //! UTF-8 of text messages, whole and in pieces.
 
-use std::error::Error;
-use std::fmt;
+use core::error::Error;
+use core::fmt;
 
 /// The bytes are not, or can no longer become, valid UTF-8: close code 1007. RFC 6455 §8.1.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -57,7 +57,7 @@ impl Utf8Validator {
     /// [`InvalidUtf8`] if the message stops inside a character.
     #[inline]
     pub fn finish(&mut self) -> Result<(), InvalidUtf8> {
-        let ended = std::mem::take(self);
+        let ended = core::mem::take(self);
         if ended.open_len == 0 {
             Ok(())
         } else {
@@ -80,14 +80,14 @@ impl Utf8Validator {
         let Self {
             open: [a, b, c],
             open_len,
-        } = std::mem::take(self);
+        } = core::mem::take(self);
         let (character, len) = match open_len {
             0 => ([byte, 0, 0, 0], 1),
             1 => ([a, byte, 0, 0], 2),
             2 => ([a, b, byte, 0], 3),
             _ => ([a, b, c, byte], 4),
         };
-        match std::str::from_utf8(&character[..len]) {
+        match core::str::from_utf8(&character[..len]) {
             Ok(_) => Ok(()),
             Err(error) if error.error_len().is_some() => Err(InvalidUtf8),
             Err(_) => {
@@ -162,7 +162,7 @@ mod tests {
     ];
 
     fn is_broken(bytes: &[u8]) -> bool {
-        std::str::from_utf8(bytes).is_err_and(|error| error.error_len().is_some())
+        core::str::from_utf8(bytes).is_err_and(|error| error.error_len().is_some())
     }
 
     /// Length of the shortest prefix that no valid text begins with.
@@ -186,7 +186,7 @@ mod tests {
 
     /// Every verdict on `bytes`: as a whole text, byte by byte, and in one piece.
     fn check(bytes: &[u8]) {
-        let valid = std::str::from_utf8(bytes).is_ok();
+        let valid = core::str::from_utf8(bytes).is_ok();
         let failure = naive_failure(bytes);
         assert_eq!(is_valid_utf8(bytes), valid, "{bytes:x?}");
         assert_eq!(failure_by_bytes(bytes), failure, "{bytes:x?}");
@@ -216,7 +216,7 @@ mod tests {
                 let text = [&padding[..], tricky, &padding[..]].concat();
                 check(&text);
                 for second in 0..=text.len() {
-                    let valid = std::str::from_utf8(&text[..second]).is_ok();
+                    let valid = core::str::from_utf8(&text[..second]).is_ok();
                     for first in 0..=second {
                         let [a, b, c] = [&text[..first], &text[first..second], &text[second..]];
                         assert_eq!(feed_pieces(&[a, b]).is_ok(), valid, "{a:x?} {b:x?}");
@@ -304,7 +304,7 @@ mod tests {
             if result.is_ok() {
                 assert_eq!(
                     validator.finish().is_ok(),
-                    std::str::from_utf8(&text).is_ok(),
+                    core::str::from_utf8(&text).is_ok(),
                     "{text:x?}"
                 );
             }

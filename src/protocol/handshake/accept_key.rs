@@ -43,7 +43,7 @@ impl ClientKey {
 
     /// The value of `Sec-WebSocket-Key`.
     pub fn as_str(&self) -> &str {
-        std::str::from_utf8(&self.text).unwrap_or_default()
+        core::str::from_utf8(&self.text).unwrap_or_default()
     }
 
     /// The value of `Sec-WebSocket-Accept` that a server has to answer with.

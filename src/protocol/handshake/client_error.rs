@@ -1,8 +1,8 @@
 //! What a server can do wrong before the connection is a WebSocket.
 
 use super::fields::Repeated;
-use std::error::Error;
-use std::fmt;
+use core::error::Error;
+use core::fmt;
 
 /// Why the answer to an opening handshake does not open the WebSocket. RFC 6455 §4.1.
 #[non_exhaustive]

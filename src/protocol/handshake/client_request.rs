@@ -5,8 +5,9 @@ use super::accept_key::ClientKey;
 use super::field::{self, HeaderError};
 use super::token::is_token;
 use super::upgrade::MAX_SUBPROTOCOL_OFFERS;
-use std::error::Error;
-use std::fmt;
+use alloc::{borrow::ToOwned, string::String, vec::Vec};
+use core::error::Error;
+use core::fmt;
 
 /// A client's opening request (RFC 6455 §4.1). It can be sent more than once, each time with a fresh [`ClientKey`].
 #[derive(Clone, PartialEq, Eq)]

@@ -152,7 +152,7 @@ fn parse_length(text: &[u8]) -> Option<u64> {
     if !text.iter().all(u8::is_ascii_digit) {
         return None;
     }
-    std::str::from_utf8(text).ok()?.parse().ok()
+    core::str::from_utf8(text).ok()?.parse().ok()
 }
 
 /// Length in bytes of a chunked body with everything that frames it; `None` while its end is not there, and when it is not
@@ -167,7 +167,7 @@ pub(crate) fn chunked_len(body: &[u8]) -> Option<usize> {
         if !digits.iter().all(u8::is_ascii_hexdigit) {
             return None;
         }
-        match usize::from_str_radix(std::str::from_utf8(digits).ok()?, 16).ok()? {
+        match usize::from_str_radix(core::str::from_utf8(digits).ok()?, 16).ok()? {
             0 => break,
             size => at = at.checked_add(size)?,
         }

@@ -1,5 +1,7 @@
 //! The answer that opens the WebSocket, when it is not given at once.
 
+use alloc::{boxed::Box, vec::Vec};
+
 use super::field::{self, HeaderError};
 use super::response::encode_switching;
 

@@ -1,7 +1,7 @@
 //! What a client can do wrong before the connection is a WebSocket.
 
-use std::error::Error;
-use std::fmt;
+use core::error::Error;
+use core::fmt;
 
 /// The client's fault in the opening handshake. Each has one HTTP status, see [`status`](Self::status).
 #[non_exhaustive]

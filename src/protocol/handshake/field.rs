@@ -1,8 +1,9 @@
 //! Header fields of a request or an answer, as the application may set them.
 
 use super::token::is_token;
-use std::error::Error;
-use std::fmt;
+use alloc::vec::Vec;
+use core::error::Error;
+use core::fmt;
 
 /// The caller's fault in building a request or an answer.
 #[non_exhaustive]

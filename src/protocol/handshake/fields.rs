@@ -52,7 +52,7 @@ impl<'a> Fields<'a> {
     /// The value of the first field of that name; `None` also when it is not UTF-8.
     pub(super) fn first(self, name: &str) -> Option<&'a str> {
         let value = self.values(name).next()?;
-        std::str::from_utf8(value).ok()
+        core::str::from_utf8(value).ok()
     }
 
     /// The value of a field that may occur once.
@@ -86,7 +86,7 @@ impl From<Repeated> for HandshakeError {
 pub(super) fn has_bare_line_feed(bytes: &[u8]) -> bool {
     let mut previous = 0;
     bytes.iter().any(|&byte| {
-        let before = std::mem::replace(&mut previous, byte);
+        let before = core::mem::replace(&mut previous, byte);
         byte == b'\n' && before != b'\r'
     })
 }

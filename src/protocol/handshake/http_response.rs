@@ -1,5 +1,12 @@
 //! The answer to a request that does not become a WebSocket: a refusal, a health check, a page.
 
+use alloc::{
+    borrow::ToOwned,
+    format,
+    string::{String, ToString},
+    vec::Vec,
+};
+
 use super::error::HandshakeError;
 use super::field::{self, HeaderError};
 

@@ -112,7 +112,7 @@ impl<'a> RequestHead<'a> {
         self.header_values("Sec-WebSocket-Protocol")
             .flat_map(elements)
             .filter(|offer| !offer.is_empty())
-            .filter_map(|offer| std::str::from_utf8(offer).ok())
+            .filter_map(|offer| core::str::from_utf8(offer).ok())
     }
 
     /// The raw values of `Sec-WebSocket-Extensions`, one for each header line. RFC 6455 §9.1.

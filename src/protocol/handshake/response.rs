@@ -1,5 +1,7 @@
 //! The answer that opens the WebSocket.
 
+use alloc::{boxed::Box, vec::Vec};
+
 use super::deferred::DeferredResponse;
 use super::field::{self, HeaderError};
 use super::request::RequestHead;

@@ -95,7 +95,7 @@ fn checked_key<'a>(head: &RequestHead<'a>) -> Result<&'a str, HandshakeError> {
     let value = head
         .single("Sec-WebSocket-Key")?
         .ok_or(HandshakeError::MissingKey)?;
-    std::str::from_utf8(value)
+    core::str::from_utf8(value)
         .ok()
         .filter(|key| is_valid_key(key))
         .ok_or(HandshakeError::InvalidKey)

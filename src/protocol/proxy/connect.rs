@@ -1,5 +1,7 @@
 //! HTTP `CONNECT` (RFC 9110 §9.3.6).
 
+use alloc::{format, vec::Vec};
+
 use super::super::handshake::{
     HeaderSlots, MAX_HEADER_FIELDS, ResponseError, ResponseHead, find_head_end,
 };

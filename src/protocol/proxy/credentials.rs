@@ -1,7 +1,8 @@
 //! Who asks the proxy.
 
-use std::error::Error;
-use std::fmt;
+use alloc::{format, string::String, vec, vec::Vec};
+use core::error::Error;
+use core::fmt;
 
 /// A user and a password. What a proxy's protocol cannot carry is refused by its machine.
 #[derive(Clone, PartialEq, Eq)]

@@ -3,7 +3,8 @@
 use super::super::host::Host;
 use super::super::url::{Url, UrlError};
 use super::socks5::{IPV4, IPV6, NAME};
-use std::fmt;
+use alloc::vec::Vec;
+use core::fmt;
 
 /// A host and a port behind the proxy. A name is resolved by the proxy.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]

@@ -1,8 +1,8 @@
 //! What a proxy can do wrong, or not do.
 
 use super::super::handshake::ResponseError;
-use std::error::Error;
-use std::fmt;
+use core::error::Error;
+use core::fmt;
 
 /// Why there is no tunnel.
 #[non_exhaustive]

@@ -1,6 +1,7 @@
 //! Bytes on their way to the proxy.
 
-use std::fmt;
+use alloc::vec::Vec;
+use core::fmt;
 
 /// One message, as far as it is not written yet.
 #[derive(Default)]

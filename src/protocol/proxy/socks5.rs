@@ -1,5 +1,7 @@
 //! SOCKS5 (RFC 1928), with user and password (RFC 1929).
 
+use alloc::{vec, vec::Vec};
+
 use super::Progress;
 use super::credentials::{Credentials, CredentialsError};
 use super::destination::Destination;
@@ -156,7 +158,7 @@ impl Socks5 {
     }
 
     fn ask(&mut self) {
-        self.output = std::mem::take(&mut self.request);
+        self.output = core::mem::take(&mut self.request);
         self.answer.clear();
         self.state = State::Reply;
     }

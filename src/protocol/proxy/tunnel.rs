@@ -22,7 +22,7 @@ use super::socks5::Socks5;
 /// let progress = tunnel.handle_input(b"\x05\x00\x00\x01\x7f\x00\x00\x01\x04\x38first bytes of the server")?;
 /// assert!(tunnel.is_done());
 /// assert_eq!(progress.consumed, 10);
-/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// # Ok::<(), Box<dyn core::error::Error>>(())
 /// ```
 #[derive(Debug, Default)]
 pub enum Tunnel {
