@@ -27,6 +27,8 @@ const SHUTDOWN_DEADLINE: Duration = Duration::from_secs(5);
 const PAUSE_AT: usize = 256 * 1024;
 /// What of a client's request is passed on, beside its path, its origin and its subprotocols.
 const PASSED_HEADERS: [&str; 3] = ["Authorization", "Cookie", "User-Agent"];
+/// What of the upstream server's answer is passed back, beside its subprotocol.
+const PASSED_BACK: [&str; 2] = ["Set-Cookie", "Server"];
 
 /// A WebSocket proxy. Stops with the close handshake on SIGINT and SIGTERM.
 #[derive(Parser)]
@@ -94,9 +96,16 @@ enum Leg {
     Upstream {
         /// The client that waits for it.
         upgrade: UpgradeId,
-        /// What the server has chosen.
-        subprotocol: Option<String>,
+        /// What the server has answered.
+        answer: Answer,
     },
+}
+
+/// What of an upstream server's 101 the client gets to see.
+#[derive(Default)]
+struct Answer {
+    subprotocol: Option<String>,
+    headers: Vec<(&'static str, String)>,
 }
 
 struct Proxy {
@@ -141,18 +150,14 @@ impl Proxy {
             peer: None,
             leg: Leg::Upstream {
                 upgrade,
-                subprotocol: None,
+                answer: Answer::default(),
             },
         };
         connections.connect(*connect, session).ok()
     }
 
     /// The upstream server has accepted: so does the proxy, with the same subprotocol.
-    fn upstream_opened(
-        conn: &mut Conn<'_, Session>,
-        upgrade: UpgradeId,
-        subprotocol: Option<&str>,
-    ) {
+    fn upstream_opened(conn: &mut Conn<'_, Session>, upgrade: UpgradeId, answer: &Answer) {
         let id = conn.id();
         let mut connections = conn.connections();
         let Some(mut deferred) = connections.deferred(upgrade) else {
@@ -160,9 +165,13 @@ impl Proxy {
             let _ = conn.close(CloseCode::GOING_AWAY, "");
             return;
         };
-        if let Some(name) = subprotocol {
+        if let Some(name) = &answer.subprotocol {
             // The client offered it: the upstream server was offered nothing else.
             let _ = deferred.subprotocol(name);
+        }
+        for (name, value) in &answer.headers {
+            // What came as a header can go as one.
+            let _ = deferred.header(name, value);
         }
         deferred.session_mut().peer = Some(id);
         deferred.accept();
@@ -237,8 +246,15 @@ impl Handler for Proxy {
     }
 
     fn on_connected(&mut self, session: &mut Session, response: &ResponseHead<'_>) {
-        if let Leg::Upstream { subprotocol, .. } = &mut session.leg {
-            *subprotocol = response.header("Sec-WebSocket-Protocol").map(str::to_owned);
+        let Leg::Upstream { answer, .. } = &mut session.leg else {
+            return;
+        };
+        answer.subprotocol = response.header("Sec-WebSocket-Protocol").map(str::to_owned);
+        for (name, value) in response.headers() {
+            let passed = PASSED_BACK.iter().find(|it| it.eq_ignore_ascii_case(name));
+            if let (Some(passed), Ok(value)) = (passed, std::str::from_utf8(value)) {
+                answer.headers.push((passed, value.to_owned()));
+            }
         }
     }
 
@@ -260,12 +276,9 @@ impl Handler for Proxy {
         conn.stream_messages(true);
         match &mut conn.session_mut().leg {
             Leg::Client { .. } => Self::client_opened(conn),
-            Leg::Upstream {
-                upgrade,
-                subprotocol,
-            } => {
-                let (upgrade, subprotocol) = (*upgrade, subprotocol.take());
-                Self::upstream_opened(conn, upgrade, subprotocol.as_deref());
+            Leg::Upstream { upgrade, answer } => {
+                let (upgrade, answer) = (*upgrade, std::mem::take(answer));
+                Self::upstream_opened(conn, upgrade, &answer);
             }
         }
     }
@@ -332,21 +345,14 @@ impl Handler for Proxy {
 
 /// The answer to a client whose upstream server does not take it.
 fn refusal(error: &ConnectError) -> HttpResponse {
-    let gateway = |status| HttpResponse::new(status).map(|answer| answer.text("no upstream"));
-    let answer = match error {
-        ConnectError::Refused(refused) => match refused.status {
-            // RFC 9110 §15.5.2: a 401 has a challenge.
-            401 => {
-                HttpResponse::unauthorized(refused.header("WWW-Authenticate").unwrap_or("Bearer"))
-            }
-            403 => Ok(HttpResponse::forbidden()),
-            404 => Ok(HttpResponse::not_found()),
-            _ => gateway(502),
-        },
-        ConnectError::Timeout => gateway(504),
-        _ => gateway(502),
+    let status = match error {
+        ConnectError::Timeout => 504,
+        _ => 502,
     };
-    answer.unwrap_or_else(|_| HttpResponse::forbidden())
+    HttpResponse::new(status).map_or_else(
+        |_| HttpResponse::forbidden(),
+        |answer| answer.text("no upstream"),
+    )
 }
 
 /// Exit status for options that cannot work, as `clap` has it.

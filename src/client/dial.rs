@@ -19,7 +19,7 @@ use crate::{
 pub(super) struct Dial<S> {
     pub(super) id: DialId,
     pub(super) session: S,
-    pub(super) connect: Connect,
+    pub(super) connect: Box<Connect>,
     pub(super) deadline: Instant,
     pub(super) timer: Option<TimerId>,
     key: ClientKey,
@@ -63,7 +63,7 @@ pub(super) struct Surroundings<'a> {
     pub(super) registrar: &'a Registrar,
     /// Names the sockets of the attempt among those of the loop.
     pub(super) name: (TokenKind, Key),
-    pub(super) sockets: &'a SocketOptions,
+    pub(super) sockets: SocketOptions,
     pub(super) now: Instant,
     /// The largest head of an answer in bytes.
     pub(super) max_head_size: usize,
@@ -74,7 +74,7 @@ pub(super) struct Surroundings<'a> {
 impl<S> Dial<S> {
     pub(super) fn new(
         id: DialId,
-        connect: Connect,
+        connect: Box<Connect>,
         session: S,
         nonce: [u8; 16],
         deadline: Instant,
@@ -153,7 +153,7 @@ impl<S> Dial<S> {
             return self.talk(stream, around);
         }
         while let Some(address) = race.next(around.now) {
-            let started = start_connect(address, self.connect.local, around.sockets)
+            let started = start_connect(address, self.connect.local, &around.sockets)
                 .and_then(|mut stream| register(&mut stream, around).map(|()| stream));
             match started {
                 Ok(stream) => attempts.push(stream),

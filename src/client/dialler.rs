@@ -11,25 +11,26 @@ use crate::{
         Host, Role,
         handshake::{HeaderSlots, MAX_HEADER_FIELDS, ResponseHead},
     },
-    transport::{Answer, Registrar, Resolver, TokenKind},
+    transport::{Answer, Resolver, TokenKind},
 };
 
 /// The attempts to connect of a loop.
 pub(crate) struct Dialler<S> {
-    dials: Slots<Dial<S>>,
-    resolver: Resolver,
+    /// Boxed: most of the time there is none, and one takes much more room than the connection that it becomes.
+    dials: Slots<Box<Dial<S>>>,
+    /// Made for the first name.
+    resolver: Option<Box<Resolver>>,
 }
 
 /// The mailbox of the resolver, among those of a loop.
 pub(crate) const RESOLVER_MAILBOX: u32 = 1;
 
 impl<S> Dialler<S> {
-    pub(crate) fn new(config: &Config, registrar: &Registrar) -> io::Result<Self> {
-        let resolver = Resolver::new(config.max_dials, RESOLVER_MAILBOX, registrar)?;
-        Ok(Self {
+    pub(crate) fn new() -> Self {
+        Self {
             dials: Slots::with_capacity(0),
-            resolver,
-        })
+            resolver: None,
+        }
     }
 
     /// Begins the attempts that the application asked for, and ends those that it has cancelled.
@@ -47,8 +48,9 @@ impl<S> Dialler<S> {
             };
             self.cancel(id, driver);
         }
-        for _ in 0..self.resolver.waiting() {
-            let Some(answer) = self.resolver.take() else {
+        let waiting = self.resolver.as_ref().map_or(0, |it| it.waiting());
+        for _ in 0..waiting {
+            let Some(answer) = self.resolver.as_mut().and_then(|it| it.take()) else {
                 break;
             };
             self.resolved(answer, driver);
@@ -57,12 +59,14 @@ impl<S> Dialler<S> {
 
     /// True exactly when `work` would find something to do although no event says so.
     pub(crate) fn has_work(&self) -> bool {
-        self.resolver.has_work()
+        self.resolver.as_ref().is_some_and(|it| it.has_work())
     }
 
     /// The resolver's mailbox has something.
     pub(crate) fn answer_bell(&mut self) {
-        self.resolver.answer_bell();
+        if let Some(resolver) = &mut self.resolver {
+            resolver.answer_bell();
+        }
     }
 
     fn cancel<H: Handler<M, Session = S>, M>(&mut self, id: DialId, driver: &mut Driver<'_, H, M>) {
@@ -104,7 +108,7 @@ impl<S> Dialler<S> {
         let (host, port) = connect.first_hop();
         let key = self
             .dials
-            .insert(Dial::new(id, connect, session, nonce, deadline));
+            .insert(Box::new(Dial::new(id, connect, session, nonce, deadline)));
         let Some(dial) = self.dials.get_mut(key) else {
             return;
         };
@@ -114,7 +118,7 @@ impl<S> Dialler<S> {
             Host::Ipv4(address) => dial.race(&[SocketAddr::from((address, port))], &around),
             Host::Ipv6(address) => dial.race(&[SocketAddr::from((address, port))], &around),
             Host::UnixPath(path) => dial.connect_unix(&path, &around),
-            Host::Name(name) => match self.resolver.ask(key_to_id(key), &name, port) {
+            Host::Name(name) => match ask(&mut self.resolver, key, (&name, port), shared) {
                 Ok(()) => Step::Wait,
                 Err(error) => Step::Failed(ConnectError::Resolve(error.kind())),
             },
@@ -166,9 +170,10 @@ impl<S> Dialler<S> {
 
     /// Everything that a poll has to watch.
     pub(crate) fn sources(&mut self) -> impl Iterator<Item = &mut dyn Source> {
-        let bell = self.resolver.bell() as &mut dyn Source;
-        let streams = self.dials.values_mut().flat_map(Dial::streams);
-        std::iter::once(bell).chain(streams.map(|stream| stream as &mut dyn Source))
+        let bell = self.resolver.iter_mut();
+        let bell = bell.map(|resolver| resolver.bell() as &mut dyn Source);
+        let streams = self.dials.values_mut().flat_map(|dial| dial.streams());
+        bell.chain(streams.map(|stream| stream as &mut dyn Source))
     }
 
     /// The timer of a dial fired: its time is up, or the next address is to be tried.
@@ -268,7 +273,7 @@ impl<S> Dialler<S> {
         }
     }
 
-    fn remove(&mut self, key: Key, shared: &mut Shared) -> Option<Dial<S>> {
+    fn remove(&mut self, key: Key, shared: &mut Shared) -> Option<Box<Dial<S>>> {
         let mut dial = self.dials.remove(key)?;
         if let Some(timer) = dial.timer.take() {
             shared.timers.remove(timer);
@@ -277,6 +282,24 @@ impl<S> Dialler<S> {
         note(&mut shared.stats.dials, shared.dials);
         Some(dial)
     }
+}
+
+/// Asks for the addresses of a host; the answer comes to the mailbox.
+fn ask(
+    resolver: &mut Option<Box<Resolver>>,
+    key: Key,
+    (host, port): (&str, u16),
+    shared: &Shared,
+) -> io::Result<()> {
+    let resolver = match resolver {
+        Some(resolver) => resolver,
+        None => {
+            let capacity = shared.stats.dials.max;
+            let new = Resolver::new(capacity, RESOLVER_MAILBOX, &shared.registrar)?;
+            resolver.insert(Box::new(new))
+        }
+    };
+    resolver.ask(key_to_id(key), host, port)
 }
 
 /// Ends an attempt that was not begun.
@@ -297,7 +320,7 @@ fn surroundings(key: Key, shared: &Shared) -> Surroundings<'_> {
     Surroundings {
         registrar: &shared.registrar,
         name: (TokenKind::Dial, key),
-        sockets: &shared.settings.sockets,
+        sockets: shared.settings.sockets(),
         now: shared.now,
         max_head_size: config.max_head_size,
         max_leftover: config.read_buffer_size,

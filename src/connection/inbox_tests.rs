@@ -248,7 +248,7 @@ impl Feeder {
     fn new(rules: Rules, config: &Config, way: Way) -> Self {
         Self {
             inbox: Inbox::default(),
-            pools: Pools::new(config),
+            pools: Pools::new(config, false),
             rules,
             scratch: vec![0; config.scratch_size],
             way,

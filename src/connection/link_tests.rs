@@ -85,7 +85,7 @@ impl End {
             .initial_large_buffers(0);
         Self {
             link: Link::new(crate::protocol::Role::Server, Instant::now()),
-            pools: Pools::new(&config),
+            pools: Pools::new(&config, false),
             socket: Socket {
                 room: usize::MAX,
                 wire: Vec::new(),

@@ -4,30 +4,34 @@ use crate::protocol::Role;
 
 /// Bytes that are fetched from the generator at a time: keys for 64 frames.
 const BLOCK_LEN: usize = 256;
+/// The same for a connection that has the generator to itself: keys for 8 frames.
+const SMALL_BLOCK_LEN: usize = 32;
 const KEY_LEN: usize = 4;
 
 /// The mask keys of client frames (RFC 6455 §5.3), from the caller's generator.
 pub(crate) struct MaskKeys {
     /// `None` while nobody has supplied one: then there is no connection of the client role either.
     rng: Option<Box<dyn CryptoRng + Send>>,
-    block: [u8; BLOCK_LEN],
+    block: Box<[u8]>,
     /// Bytes of the block that are used up.
     used: usize,
 }
 
 impl MaskKeys {
-    pub(crate) fn new() -> Self {
+    /// `alone`: for one connection.
+    pub(crate) fn new(alone: bool) -> Self {
+        let block_len = if alone { SMALL_BLOCK_LEN } else { BLOCK_LEN };
         Self {
             rng: None,
-            block: [0; BLOCK_LEN],
-            used: BLOCK_LEN,
+            block: vec![0; block_len].into_boxed_slice(),
+            used: block_len,
         }
     }
 
     /// Takes the generator; keys of an earlier one are forgotten.
     pub(crate) fn supply(&mut self, rng: Box<dyn CryptoRng + Send>) {
         self.rng = Some(rng);
-        self.used = BLOCK_LEN;
+        self.used = self.block.len();
     }
 
     /// True exactly when a connection of the client role can be had.
@@ -46,9 +50,9 @@ impl MaskKeys {
 
     /// Random bytes that nobody has seen: `N` divides the block.
     pub(crate) fn bytes<const N: usize>(&mut self) -> [u8; N] {
-        const { assert!(BLOCK_LEN % N == 0 && N % KEY_LEN == 0) };
+        const { assert!(SMALL_BLOCK_LEN % N == 0 && N % KEY_LEN == 0) };
         // What is left of the block may be too short for more than a key.
-        if self.used + N > BLOCK_LEN {
+        if self.used + N > self.block.len() {
             self.refill();
         }
         let mut bytes = [0; N];
@@ -84,7 +88,7 @@ mod tests {
 
     #[test]
     fn no_key_is_given_twice_and_servers_get_none() {
-        let mut keys = MaskKeys::new();
+        let mut keys = MaskKeys::new(false);
         assert!(!keys.is_supplied());
         assert_eq!(keys.for_frame(Role::Server), None);
         keys.supply(Box::new(ChaCha20Rng::from_seed([7; 32])));
@@ -96,7 +100,7 @@ mod tests {
 
     #[test]
     fn the_generator_is_the_callers() {
-        let mut keys = MaskKeys::new();
+        let mut keys = MaskKeys::new(false);
         keys.supply(Box::new(ChaCha20Rng::from_seed([7; 32])));
         let mut expected = [0; BLOCK_LEN];
         rand_chacha::rand_core::Rng::fill_bytes(

@@ -113,7 +113,7 @@ impl Bench {
     fn new(config: &Config) -> Self {
         Self {
             outbox: Outbox::new(crate::protocol::Role::Server),
-            pools: Pools::new(config),
+            pools: Pools::new(config, false),
             kernel: Kernel::default(),
             limits: SendLimits {
                 queue: 8,

@@ -16,12 +16,13 @@ pub(crate) struct Pools {
 }
 
 impl Pools {
-    pub(crate) fn new(config: &Config) -> Self {
+    /// `alone`: for one connection.
+    pub(crate) fn new(config: &Config, alone: bool) -> Self {
         Self {
             buffers: BufferPool::new(config),
             unfinished: Recycler::new(MAX_RECYCLED),
             queues: Recycler::new(MAX_RECYCLED),
-            mask_keys: MaskKeys::new(),
+            mask_keys: MaskKeys::new(alone),
         }
     }
 

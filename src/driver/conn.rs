@@ -290,7 +290,7 @@ impl Sender<'_> {
             .wire
             .link
             .outbox
-            .send(kind, payload, &settings.send_limits, pools);
+            .send(kind, payload, &settings.send_limits(), pools);
         match result {
             Ok(()) => {
                 self.staged_message(len);
@@ -332,7 +332,7 @@ impl Sender<'_> {
             ..
         } = &mut *self.shared;
         let Wire { link, stream, .. } = &mut *self.wire;
-        let limits = &settings.send_limits;
+        let limits = &settings.send_limits();
         let result = link
             .outbox
             .send_copy(kind, parts, limits, pools, stream, |payload| {
@@ -360,7 +360,7 @@ impl Sender<'_> {
             .wire
             .link
             .outbox
-            .send_frames(frames, &settings.send_limits, pools);
+            .send_frames(frames, &settings.send_limits(), pools);
         match result {
             Ok(()) => self.staged_message(frames.as_bytes().len()),
             Err(kind) => self.refused(kind, frames.as_bytes().len()),

@@ -223,14 +223,13 @@ impl<'a, S> Connections<'a, S> {
     /// The session, with the reason.
     pub fn connect(&mut self, connect: Connect, session: S) -> Result<DialId, DialError<S>> {
         let shared = &mut self.core.shared;
-        let config = &shared.settings.config;
         let kind = if shared.shutting_down {
             DialErrorKind::ShuttingDown
         } else if !shared.pools.mask_keys.is_supplied() {
             DialErrorKind::NoRng
-        } else if shared.dials >= config.max_dials {
+        } else if shared.dials >= shared.stats.dials.max {
             DialErrorKind::TooManyDials
-        } else if shared.outbound >= config.max_outbound {
+        } else if shared.outbound >= shared.max_outbound {
             DialErrorKind::TooManyConnections
         } else {
             let id = DialId(shared.next_dial);
@@ -240,7 +239,7 @@ impl<'a, S> Connections<'a, S> {
             note(&mut shared.stats.dials, shared.dials);
             self.core.wanted.push_back(Wanted {
                 id,
-                connect,
+                connect: Box::new(connect),
                 session,
             });
             return Ok(id);

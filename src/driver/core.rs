@@ -1,6 +1,7 @@
 use std::{
     collections::VecDeque,
     fmt, io,
+    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -107,6 +108,8 @@ pub(crate) struct Shared {
     pub(crate) next_dial: u64,
     /// Connections of the client role, attempts included.
     pub(crate) outbound: usize,
+    /// The most of them.
+    pub(crate) max_outbound: usize,
     /// Sockets to be adopted by the server.
     pub(crate) adopted: VecDeque<Adopted>,
     /// The application asked for a shutdown within this time, staggered over that.
@@ -130,15 +133,11 @@ pub(crate) enum Timer {
     Application(u64),
 }
 
-/// The configuration in the shapes in which it is used.
+/// The configuration, and the shapes in which it is used.
 #[derive(Debug)]
 pub(crate) struct Settings {
-    max_message_size: usize,
-    check_utf8: bool,
-    pub(crate) timeouts: Timeouts,
-    pub(crate) send_limits: SendLimits,
-    pub(crate) sockets: SocketOptions,
-    pub(crate) config: Config,
+    /// Shared by lone clients: with its 400 bytes it would be the largest part of one.
+    pub(crate) config: Arc<Config>,
 }
 
 impl Settings {
@@ -147,54 +146,66 @@ impl Settings {
     pub(crate) fn rules(&self, role: Role) -> Rules {
         Rules {
             role,
-            max_message_size: self.max_message_size,
-            check_utf8: self.check_utf8,
+            max_message_size: self.config.max_message_size,
+            check_utf8: self.config.check_utf8,
         }
     }
 
-    fn new(config: Config) -> Self {
-        Self {
-            max_message_size: config.max_message_size,
-            check_utf8: config.check_utf8,
-            timeouts: Timeouts {
-                idle: config.idle_timeout,
-                heartbeat_interval: config.heartbeat_interval,
-                heartbeat_timeout: config.heartbeat_timeout,
-                close: config.close_timeout,
-            },
-            send_limits: SendLimits {
-                queue: config.send_queue,
-                backlog: config.max_backlog,
-            },
-            sockets: SocketOptions::new(&config),
-            config,
+    pub(crate) fn timeouts(&self) -> Timeouts {
+        Timeouts {
+            idle: self.config.idle_timeout,
+            heartbeat_interval: self.config.heartbeat_interval,
+            heartbeat_timeout: self.config.heartbeat_timeout,
+            close: self.config.close_timeout,
         }
+    }
+
+    #[inline]
+    pub(crate) fn send_limits(&self) -> SendLimits {
+        SendLimits {
+            queue: self.config.send_queue,
+            backlog: self.config.max_backlog,
+        }
+    }
+
+    pub(crate) fn sockets(&self) -> SocketOptions {
+        SocketOptions::new(&self.config)
     }
 }
 
 /// An attempt to connect that the application asked for.
 pub(crate) struct Wanted<S> {
     pub(crate) id: DialId,
-    pub(crate) connect: Connect,
+    pub(crate) connect: Box<Connect>,
     pub(crate) session: S,
 }
 
 impl<S> Core<S> {
-    pub(crate) fn new(config: Config, registrar: Registrar, now: Instant) -> Self {
+    /// The state of a loop; that of a lone client has room for one connection, and takes as little memory as it can.
+    pub(crate) fn new(config: Arc<Config>, registrar: Registrar, now: Instant) -> Self {
+        let alone = registrar.is_silent();
+        let (max_outbound, max_dials) = match alone {
+            true => (1, 1),
+            false => (config.max_outbound, config.max_dials),
+        };
+        let (connections, timers) = match alone {
+            true => (1, 1),
+            false => (config.initial_connections, config.initial_handshakes),
+        };
         let mut stats = Stats::default();
         stats.connections.max = config.max_connections;
         stats.handshakes.max = config.max_handshakes;
-        stats.dials.max = config.max_dials;
+        stats.dials.max = max_dials;
         stats.timers.max = config.max_timers;
         stats.sources.max = config.max_sources;
         let shared = Shared {
-            pools: Pools::new(&config),
-            timers: Timers::with_capacity(config.initial_handshakes),
+            pools: Pools::new(&config, alone),
+            timers: Timers::with_capacity(timers),
             registrar,
             now,
             stats,
-            dirty: Vec::with_capacity(config.initial_connections),
-            ready: VecDeque::with_capacity(config.initial_connections),
+            dirty: Vec::with_capacity(connections),
+            ready: VecDeque::with_capacity(connections),
             sent: VecDeque::new(),
             drained: VecDeque::new(),
             ended: VecDeque::new(),
@@ -203,17 +214,18 @@ impl<S> Core<S> {
             dials: 0,
             next_dial: 0,
             outbound: 0,
+            max_outbound,
             app_timers: 0,
             sources: Slots::with_capacity(0),
             adopted: VecDeque::new(),
             shutdown: None,
             shutting_down: false,
-            settings: Settings::new(config),
+            settings: Settings { config },
         };
         Self {
             wanted: VecDeque::new(),
             upgrades: Upgrades::new(),
-            slots: Slots::with_capacity(shared.settings.config.initial_connections),
+            slots: Slots::with_capacity(connections),
             shared,
         }
     }
@@ -298,7 +310,7 @@ impl Wire {
         match self
             .link
             .deadlines
-            .poll(shared.now, &shared.settings.timeouts)
+            .poll(shared.now, &shared.settings.timeouts())
         {
             Due::Later(Some(at)) => {
                 let moved = self
@@ -327,7 +339,7 @@ impl Wire {
     pub(crate) fn closing(&mut self, id: ConnId, shared: &mut Shared) {
         self.link
             .deadlines
-            .closing(shared.now, &shared.settings.timeouts);
+            .closing(shared.now, &shared.settings.timeouts());
         // A close deadline is never due at once: no timeout is zero.
         let _ = self.arm(id, shared);
         shared.mark_dirty(id, &mut self.flags);

@@ -111,7 +111,7 @@ impl Sender<'_> {
             ..
         } = &mut *self.shared;
         let Wire { link, stream, .. } = &mut *self.wire;
-        let limits = &settings.send_limits;
+        let limits = &settings.send_limits();
         let flushed = |payload| sent.push_back((id, payload));
         let result = link
             .outbox

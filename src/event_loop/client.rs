@@ -1,15 +1,16 @@
 use std::{
     fmt, io,
+    sync::Arc,
     time::{Duration, Instant},
 };
 
 use mio::{Events, Interest, Poll, Registry, Token, event::Source};
 use rand_chacha::rand_core::CryptoRng;
 
-use super::{NewError, fire_timers};
+use super::fire_timers;
 use crate::{
     client::Dialler,
-    config::Config,
+    config::{Config, ConfigError},
     connection::CloseCause,
     driver::{
         Conn, ConnId, Connect, Connections, Core, DialError, DialId, Driver, Handler, Readiness,
@@ -82,25 +83,24 @@ pub enum ClientState {
 const OWN_TOKEN: Token = Token(0);
 
 impl<S> Client<S> {
-    /// A client that is not connected. Of the configuration, everything counts that is not about listening.
+    /// A client that is not connected. Of the configuration, everything counts that is not about listening or about how many
+    /// connections there are. Clients may share one, in an `Arc`.
     ///
     /// # Errors
-    /// A setting that cannot work, or the operating system's refusal.
-    pub fn new(config: Config, rng: impl CryptoRng + Send + 'static) -> Result<Self, NewError> {
-        let config = config
-            .max_dials(1)
-            .max_outbound(1)
-            .initial_connections(1)
-            .initial_handshakes(0);
+    /// A setting that cannot work.
+    pub fn new(
+        config: impl Into<Arc<Config>>,
+        rng: impl CryptoRng + Send + 'static,
+    ) -> Result<Self, ConfigError> {
+        let config = config.into();
         config.validate()?;
         let registrar = Registrar::Alone(None);
-        let dialler = Dialler::new(&config, &registrar)?;
         let scratch = vec![0; config.scratch_size].into_boxed_slice();
         let mut core = Core::new(config, registrar, Instant::now());
         core.shared.pools.mask_keys.supply(Box::new(rng));
         Ok(Self {
             core,
-            dialler,
+            dialler: Dialler::new(),
             scratch,
             poll: None,
         })

@@ -11,6 +11,7 @@ mod pull;
 use std::{
     fmt, io,
     os::fd::{AsFd, BorrowedFd},
+    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -252,10 +253,10 @@ impl<S, M> House<S, M> {
         let registrar = Registrar::Loop { registry, tokens };
         Ok(Self {
             mailbox: Mailbox::new(config.mailbox_capacity, APP_MAILBOX, &registrar)?,
-            dialler: Dialler::new(&config, &registrar)?,
+            dialler: Dialler::new(),
             server: Server::new(config.initial_handshakes),
             scratch: vec![0; config.scratch_size].into_boxed_slice(),
-            core: Core::new(config, registrar, Instant::now()),
+            core: Core::new(Arc::new(config), registrar, Instant::now()),
         })
     }
 

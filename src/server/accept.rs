@@ -27,7 +27,7 @@ impl<S> Server<S> {
         if shared.shutting_down {
             return Err(io::Error::other("the loop shuts down"));
         }
-        let mut listener = Listener::bind(address, &shared.settings.sockets)?;
+        let mut listener = Listener::bind(address, &shared.settings.sockets())?;
         let entry = self.ports.vacant_entry();
         let index = entry.key();
         let name = (TokenKind::Listener, port_key(index));
@@ -98,7 +98,7 @@ impl<S> Server<S> {
         if !port.pending {
             return false;
         }
-        match port.listener.accept(&shared.settings.sockets) {
+        match port.listener.accept(&shared.settings.sockets()) {
             Ok((stream, peer)) => {
                 shared.stats.accepted += 1;
                 self.admit(stream, peer, Some(ListenerId(index)), shared);
@@ -132,7 +132,7 @@ impl<S> Server<S> {
             shared.stats.adopted += 1;
             if let Stream::Tcp(tcp) = &stream {
                 // Options are wishes: a socket that does not take them is still a socket.
-                let _ = shared.settings.sockets.apply_connected(tcp);
+                let _ = shared.settings.sockets().apply_connected(tcp);
             }
             let peer = stream.peer_addr();
             if let Some(key) = self.admit(stream, peer, None, shared) {
