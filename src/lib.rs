@@ -97,7 +97,7 @@ mod house;
 pub mod protocol;
 
 #[cfg(feature = "std")]
-pub use config::{Config, ConfigError};
+pub use config::{Compression, Config, ConfigError};
 #[cfg(feature = "std")]
 pub use connection::{
     Close, CloseCause, Frames, FramesBuilder, FramesError, Initiator, InvalidCloseCode, Outcome,

@@ -1,9 +1,11 @@
 //! Every size and limit of a loop, with its default, and the check that refuses what cannot work.
 
+mod compression;
 mod validate;
 
 use std::time::Duration;
 
+pub use compression::Compression;
 pub use validate::ConfigError;
 
 const KIB: usize = 1024;
@@ -95,6 +97,25 @@ settings! {
     turn_bytes: usize = 256 * KIB;
     /// Messages, pings and pongs handled for one connection before the others get their turn. Default 4,096.
     turn_messages: usize = 4096;
+
+    // Compression.
+
+    /// What is done about permessage-deflate (RFC 7692), as server and as client. Anything but `Off` needs the feature
+    /// `deflate`. Default `Off`.
+    compression: Compression = Compression::Off;
+    /// Effort that compressing takes, from 1 (fast) to 9 (small). Default 1.
+    compression_level: u8 = 1;
+    /// Binary logarithm of the largest window in bytes that is compressed with, and of the one that the peer is asked to
+    /// compress with when its window is kept (`server_max_window_bits`, `client_max_window_bits`), from 8 to 15. Default 15.
+    compression_window_bits: u8 = 15;
+    /// Memory that compressing takes beside its window, from 1 (little, slow) to 9: 2 to the power of it and 9 more, in bytes.
+    /// Default 8.
+    compression_memory_level: u8 = 8;
+    /// Messages of fewer bytes are sent as they are, unless their sender asks for more. Default 64.
+    compression_threshold: usize = 64;
+    /// Windows that are kept for connections at a time with [`Compression::Dedicated`], in each direction. A connection that
+    /// finds none left has its messages compressed one by one. Default 1,024.
+    max_compression_contexts: usize = 1024;
 
     // Sending.
 

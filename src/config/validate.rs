@@ -1,6 +1,6 @@
 use std::{fmt, time::Duration};
 
-use super::Config;
+use super::{Compression, Config};
 use crate::protocol::{MAX_CONTROL_PAYLOAD, MAX_HEADER_LEN, handshake::MAX_HEADER_FIELDS};
 
 /// The smallest fixed buffer: it has to hold a whole control frame, which is never taken apart.
@@ -37,6 +37,13 @@ pub enum ConfigError {
         /// Name of the field that bounds it.
         bound: &'static str,
     },
+    /// The value needs a feature of the crate that is not compiled in.
+    Feature {
+        /// Name of the field.
+        setting: &'static str,
+        /// Name of the feature.
+        feature: &'static str,
+    },
     /// A duration of zero, or of more than a year.
     Duration {
         /// Name of the field.
@@ -50,6 +57,9 @@ impl fmt::Display for ConfigError {
             Self::TooSmall { setting, min } => write!(f, "{setting} must be at least {min}"),
             Self::TooLarge { setting, max } => write!(f, "{setting} must be at most {max}"),
             Self::Exceeds { setting, bound } => write!(f, "{setting} must not be above {bound}"),
+            Self::Feature { setting, feature } => {
+                write!(f, "{setting} needs the feature `{feature}`")
+            }
             Self::Duration { setting } => {
                 write!(f, "{setting} must be longer than zero and at most a year")
             }
@@ -169,6 +179,7 @@ impl Config {
         within("max_message_size", self.max_message_size, 1, MAX_SIZE)?;
         within("turn_bytes", self.turn_bytes, 1, MAX_SIZE)?;
         within("turn_messages", self.turn_messages, 1, MAX_SIZE)?;
+        self.check_compression()?;
         within("send_queue", self.send_queue, 1, MAX_SIZE)?;
         within("max_backlog", self.max_backlog, 1, MAX_SIZE)?;
         within("high_water", self.high_water, 1, MAX_SIZE)?;
@@ -184,6 +195,33 @@ impl Config {
             self.max_header_fields,
             1,
             MAX_HEADER_FIELDS,
+        )
+    }
+
+    fn check_compression(&self) -> Result<(), ConfigError> {
+        if self.compression != Compression::Off && !cfg!(feature = "deflate") {
+            return Err(ConfigError::Feature {
+                setting: "compression",
+                feature: "deflate",
+            });
+        }
+        let level = usize::from(self.compression_level);
+        within("compression_level", level, 1, 9)?;
+        let window_bits = usize::from(self.compression_window_bits);
+        within("compression_window_bits", window_bits, 8, 15)?;
+        let memory_level = usize::from(self.compression_memory_level);
+        within("compression_memory_level", memory_level, 1, 9)?;
+        within(
+            "compression_threshold",
+            self.compression_threshold,
+            0,
+            MAX_SIZE,
+        )?;
+        within(
+            "max_compression_contexts",
+            self.max_compression_contexts,
+            0,
+            Self::MAX_CONNECTIONS,
         )
     }
 
@@ -267,6 +305,21 @@ mod tests {
     }
 
     #[test]
+    fn compression_needs_its_feature() {
+        let config = Config::default().compression(Compression::Shared);
+        let refused = ConfigError::Feature {
+            setting: "compression",
+            feature: "deflate",
+        };
+        let expected = if cfg!(feature = "deflate") {
+            Ok(())
+        } else {
+            Err(refused)
+        };
+        assert_eq!(config.validate(), expected);
+    }
+
+    #[test]
     fn every_bad_value_is_refused_by_name() {
         type Change = fn(&mut Config);
         let cases: &[(&str, Change)] = &[
@@ -297,6 +350,24 @@ mod tests {
             ("max_message_size", |c| c.max_message_size = 0),
             ("turn_bytes", |c| c.turn_bytes = 0),
             ("turn_messages", |c| c.turn_messages = 0),
+            ("compression_level", |c| c.compression_level = 0),
+            ("compression_level", |c| c.compression_level = 10),
+            ("compression_window_bits", |c| c.compression_window_bits = 7),
+            ("compression_window_bits", |c| {
+                c.compression_window_bits = 16
+            }),
+            ("compression_memory_level", |c| {
+                c.compression_memory_level = 0
+            }),
+            ("compression_memory_level", |c| {
+                c.compression_memory_level = 10
+            }),
+            ("compression_threshold", |c| {
+                c.compression_threshold = usize::MAX
+            }),
+            ("max_compression_contexts", |c| {
+                c.max_compression_contexts = Config::MAX_CONNECTIONS + 1
+            }),
             ("send_queue", |c| c.send_queue = 0),
             ("max_backlog", |c| c.max_backlog = 0),
             ("high_water", |c| c.high_water = 0),

@@ -34,7 +34,9 @@ pub enum ProtocolError {
     CloseReason,
     /// A text message that is not UTF-8 (§8.1).
     InvalidUtf8,
-    /// A frame or message above the limit (§10.4).
+    /// A compressed message that cannot be inflated (RFC 7692 §7.2.2).
+    InvalidDeflate,
+    /// A frame or message above the limit (§10.4), also after inflating.
     MessageTooBig,
 }
 
@@ -55,7 +57,9 @@ impl ProtocolError {
             | Self::InterruptedMessage
             | Self::CloseLength
             | Self::CloseCode(_) => CloseCode::PROTOCOL_ERROR,
-            Self::InvalidUtf8 | Self::CloseReason => CloseCode::INVALID_PAYLOAD,
+            Self::InvalidUtf8 | Self::CloseReason | Self::InvalidDeflate => {
+                CloseCode::INVALID_PAYLOAD
+            }
             Self::MessageTooBig => CloseCode::MESSAGE_TOO_BIG,
         }
     }
@@ -78,6 +82,7 @@ impl fmt::Display for ProtocolError {
             Self::CloseCode(code) => return write!(f, "close code {code} must not be sent"),
             Self::CloseReason => "close reason is not UTF-8",
             Self::InvalidUtf8 => "text is not UTF-8",
+            Self::InvalidDeflate => "compressed message is corrupt",
             Self::MessageTooBig => "message above the size limit",
         })
     }

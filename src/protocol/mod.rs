@@ -10,6 +10,7 @@
 //! | masking | `mask` |
 //! | text validation | `utf8` |
 //! | close codes and close payloads | `close` |
+//! | compression | `deflate` |
 //! | the HTTP part | [`handshake`] |
 //! | what a client may name as its server | `url`, `host` |
 //! | the way through a proxy | [`proxy`] |
@@ -17,6 +18,7 @@
 
 mod backoff;
 mod close;
+mod deflate;
 mod error;
 mod frame;
 #[cfg(test)]
@@ -35,12 +37,20 @@ pub mod proxy;
 
 pub use backoff::Backoff;
 pub use close::{CloseCode, ClosePayload, MAX_CLOSE_REASON};
+#[cfg(feature = "deflate")]
+pub use deflate::{Compressor, CompressorError, Decompressor};
+#[cfg(not(feature = "deflate"))]
+pub(crate) use deflate::{Compressor, Decompressor};
+pub use deflate::{
+    DeflateDirection, DeflateParams, DeflatePolicy, ExtensionError, InflateStep, Inflating,
+    accept_deflate, check_deflate_answer,
+};
 pub use error::ProtocolError;
 pub(crate) use frame::FIN;
 pub use frame::{FrameHeader, MAX_CONTROL_PAYLOAD, MAX_HEADER_LEN, ParsedHeader};
 pub use host::Host;
 pub use mask::apply_mask;
-pub use message::MessageKind;
+pub use message::{Compress, MessageKind, Outgoing};
 pub use opcode::Opcode;
 pub use role::Role;
 pub use rules::Rules;

@@ -1,0 +1,16 @@
+/// What a loop does about permessage-deflate (RFC 7692): a question of memory, for a window is 32 KiB and what is needed to
+/// search it eight times as much.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub enum Compression {
+    /// Nothing: the extension is neither offered nor accepted.
+    #[default]
+    Off,
+    /// One compressor and one decompressor for the whole loop, and no memory per connection: every message is compressed by
+    /// itself, in both directions (`server_no_context_takeover`, `client_no_context_takeover`).
+    Shared,
+    /// Every connection keeps its windows from message to message, which makes small messages that resemble each other much
+    /// smaller. The windows come from a pool of [`max_compression_contexts`](crate::Config::max_compression_contexts); with
+    /// the pool empty a connection is treated as with `Shared`.
+    Dedicated,
+}
