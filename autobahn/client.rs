@@ -8,8 +8,8 @@ use std::{error::Error, process::ExitCode, time::Duration};
 
 use rand_chacha::{ChaCha20Rng, rand_core::SeedableRng};
 use wsloop::{
-    Close, Config, Conn, ConnId, Connect, ConnectError, Connections, EventLoop, Handler,
-    HttpResponse, Message, Request, Response,
+    Close, Compression, Config, Conn, ConnId, Connect, ConnectError, Connections, EventLoop,
+    Handler, HttpResponse, Message, Request, Response,
 };
 
 /// The name under which the report lists this client.
@@ -119,8 +119,11 @@ fn run() -> Result<(), Box<dyn Error>> {
         .nth(1)
         .ok_or("usage: autobahn_client ws://HOST:PORT")?;
     // Fixed, so that a failure can be repeated: the suite's server guesses nothing.
+    let config = Config::default()
+        .max_message_size(64 << 20)
+        .compression(Compression::Dedicated);
     let rng = ChaCha20Rng::from_seed([42; 32]);
-    let mut event_loop = EventLoop::new(Config::default().max_message_size(64 << 20))?;
+    let mut event_loop = EventLoop::new(config)?;
     event_loop.set_rng(rng);
     let mut app = Runner {
         url,

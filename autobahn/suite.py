@@ -13,7 +13,6 @@ import pathlib
 import sys
 
 AGENT = "wsloop"
-DEFAULT_CASES = ["1.*", "2.*", "3.*", "4.*", "5.*", "6.*", "7.*", "9.*", "10.*"]
 PASSED = {"OK", "INFORMATIONAL"}
 EXPECTED = pathlib.Path(__file__).with_name("expected.json")
 
@@ -61,7 +60,7 @@ def select(patterns):
     """
     expected = json.loads(EXPECTED.read_text())
     selected = set()
-    for pattern in patterns or DEFAULT_CASES:
+    for pattern in patterns or ["*"]:
         matches = fnmatch.filter(expected, pattern)
         if not matches:
             sys.exit(f"no case of the suite matches {pattern!r}")

@@ -10,7 +10,7 @@ use socket2::{Domain, SockAddr, SockRef, Socket, Type};
 use wsloop::{
     Config, Connect, ConnectConfigError, ConnectError, DialErrorKind, RefusedAnswer,
     protocol::{
-        UrlError,
+        ExtensionError, UrlError,
         handshake::{ClientRequestError, HeaderError, ResponseError},
     },
 };
@@ -455,9 +455,10 @@ fn each_fault_of_a_101_has_its_error() {
             ResponseError::DuplicateHeader("Sec-WebSocket-Protocol"),
             |_, peer| peer.switching("Sec-WebSocket-Protocol: a\r\nSec-WebSocket-Protocol: b\r\n"),
         ),
-        (ResponseError::UnrequestedExtension, |_, peer| {
-            peer.switching("Sec-WebSocket-Extensions: permessage-deflate\r\n")
-        }),
+        (
+            ResponseError::Extension(ExtensionError::NotOffered),
+            |_, peer| peer.switching("Sec-WebSocket-Extensions: permessage-deflate\r\n"),
+        ),
         (ResponseError::UnsupportedHttpVersion, |good, _| {
             good.replace("HTTP/1.1", "HTTP/1.0")
         }),

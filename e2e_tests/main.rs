@@ -16,6 +16,8 @@ mod client_limits;
 mod client_masking;
 mod client_refusal;
 mod close;
+#[cfg(feature = "deflate")]
+mod compression;
 mod control;
 mod deferred;
 mod echo;

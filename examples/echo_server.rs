@@ -4,15 +4,15 @@
 //! cargo run --release --example echo_server -- --listen 127.0.0.1:9001
 //! ```
 
-use std::{error::Error, net::SocketAddr, process::ExitCode, time::Duration};
+use std::{error::Error, net::SocketAddr, process::ExitCode, str::FromStr, time::Duration};
 
 use clap::Parser;
 use mio::{Interest, event::Event};
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook_mio::v1_0::Signals;
 use wsloop::{
-    Config, Conn, Connections, EventLoop, Handler, HttpResponse, ListenAddr, Message, Progress,
-    Request, Response, SourceId,
+    Compression, Config, Conn, Connections, EventLoop, Handler, HttpResponse, ListenAddr, Message,
+    Progress, Request, Response, SourceId,
 };
 
 /// How long clients have to answer the close frame when the server stops.
@@ -45,6 +45,11 @@ struct Options {
     #[arg(long, value_name = "BYTES", default_value_t = Config::default().read_buffer_size)]
     read_buffer_size: usize,
 
+    /// Compress messages: off, shared (each by itself) or dedicated (windows kept per connection), with the binary logarithm of
+    /// the window, as in dedicated:12
+    #[arg(long, value_name = "MODE", default_value = "off")]
+    deflate: Deflate,
+
     /// Poll without waiting: one core is busy all the time, and answers come sooner
     #[arg(long)]
     busy_poll: bool,
@@ -63,6 +68,37 @@ impl Options {
             .initial_handshakes(defaults.initial_handshakes.min(self.max_handshakes))
             .idle_timeout(self.idle_timeout.map(Duration::from_secs))
             .read_buffer_size(self.read_buffer_size)
+            .compression(self.deflate.mode)
+            .compression_window_bits(self.deflate.window_bits)
+    }
+}
+
+/// What `--deflate` says.
+#[derive(Clone, Copy)]
+struct Deflate {
+    mode: Compression,
+    window_bits: u8,
+}
+
+impl FromStr for Deflate {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let (mode, bits) = match text.split_once(':') {
+            Some((mode, bits)) => (mode, Some(bits)),
+            None => (text, None),
+        };
+        let mode = match (mode, bits) {
+            ("off", None) => Compression::Off,
+            ("shared", _) => Compression::Shared,
+            ("dedicated", _) => Compression::Dedicated,
+            _ => return Err("off, shared or dedicated, perhaps with :BITS".to_owned()),
+        };
+        let window_bits = match bits {
+            None => Config::default().compression_window_bits,
+            Some(bits) => bits.parse().map_err(|_| format!("{bits}: not a number"))?,
+        };
+        Ok(Self { mode, window_bits })
     }
 }
 

@@ -4,6 +4,8 @@
 //! ```text
 //! conversation NAME URL [http|socks5 PROXY_PORT [USER PASSWORD]]
 //! ```
+//!
+//! With `WSLOOP_DEFLATE=shared` or `dedicated` it offers compression, and the server has to take it up.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use std::{
@@ -15,7 +17,10 @@ use rand_chacha::{
     ChaCha20Rng,
     rand_core::{Rng, SeedableRng},
 };
-use wsloop::{Client, ClientState, CloseCode, Config, Connect, Frames, MessageKind, Proxy, Pulled};
+use wsloop::{
+    Client, ClientState, CloseCode, Compression, Config, Connect, Frames, MessageKind, Proxy,
+    Pulled,
+};
 
 const DEADLINE: Option<Duration> = Some(Duration::from_secs(20));
 const SIZES: [usize; 13] = [
@@ -42,7 +47,13 @@ struct Peer {
 
 impl Peer {
     fn connect(connect: Connect) -> Result<Self, String> {
-        let mut client = Client::new(Config::default(), ChaCha20Rng::from_seed([5; 32]))
+        let mode = match std::env::var("WSLOOP_DEFLATE").as_deref() {
+            Ok("shared") => Compression::Shared,
+            Ok("dedicated") => Compression::Dedicated,
+            _ => Compression::Off,
+        };
+        let config = Config::default().compression(mode);
+        let mut client = Client::new(config, ChaCha20Rng::from_seed([5; 32]))
             .map_err(|error| error.to_string())?;
         client
             .connect(connect, ())
@@ -61,6 +72,9 @@ impl Peer {
                 Ok(Pulled::TimedOut) if Instant::now() < end => {}
                 other => return Err(format!("not open: {other:?}")),
             }
+        }
+        if peer.client.conn().unwrap().compresses() != (mode != Compression::Off) {
+            return Err("not agreed on".to_owned());
         }
         Ok(peer)
     }

@@ -3,7 +3,7 @@
 //     node node_client.mjs ECHO_SERVER
 //
 // Starts the server, plays every scenario against it, ends it with SIGTERM. One line for each scenario, then
-// "N passed, M failed".
+// "N passed, M failed". With WSLOOP_DEFLATE=shared or dedicated both sides compress.
 
 import { spawn } from 'node:child_process';
 import { randomBytes, randomInt } from 'node:crypto';
@@ -13,6 +13,7 @@ import { isUtf8 } from 'node:buffer';
 import WebSocket from 'ws';
 
 const DEADLINE = 30_000; // milliseconds, for one scenario
+const MODE = process.env.WSLOOP_DEFLATE ?? 'off'; // of the server
 const LIMIT = 16 << 20; // bytes, the largest message that the server takes
 const SIZES = [0, 1, 125, 126, 127, 4095, 4096, 4097, 65535, 65536, 65537, 1 << 20, LIMIT];
 
@@ -39,7 +40,7 @@ async function main(binary) {
 }
 
 async function startServer(binary) {
-  const child = spawn(binary, ['--listen', '127.0.0.1:0'], { stdio: ['ignore', 'pipe', 'inherit'] });
+  const child = spawn(binary, ['--listen', '127.0.0.1:0', '--deflate', MODE], { stdio: ['ignore', 'pipe', 'inherit'] });
   const exited = new Promise((resolve) => child.on('exit', (code, signal) => resolve(code ?? signal)));
   const started = new Promise((resolve, reject) => {
     createInterface(child.stdout).on('line', resolve);
@@ -62,7 +63,7 @@ class Client {
   pongs = new Queue();
 
   constructor(url) {
-    this.ws = new WebSocket(url, { perMessageDeflate: false });
+    this.ws = new WebSocket(url, { perMessageDeflate: MODE !== 'off' });
     this.ws.on('message', (data, isBinary) => this.messages.push({ data, isBinary }));
     this.ws.on('pong', (data) => this.pongs.push(data));
     this.closed = new Promise((resolve) => {

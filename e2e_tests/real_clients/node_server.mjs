@@ -2,7 +2,7 @@
 
 import { WebSocketServer } from "ws";
 
-const server = new WebSocketServer({ host: "127.0.0.1", port: 0, perMessageDeflate: false, maxPayload: 1 << 25 });
+const server = new WebSocketServer({ host: "127.0.0.1", port: 0, perMessageDeflate: process.env.WSLOOP_DEFLATE !== undefined, maxPayload: 1 << 25 });
 server.on("listening", () => console.log(`listening on ${server.address().port}`));
 server.on("connection", (socket) => {
   socket.on("message", (data, isBinary) => {

@@ -3,7 +3,7 @@
     python_client.py ECHO_SERVER
 
 Starts the server, plays every scenario against it, ends it with SIGTERM. One line for each scenario, then
-"N passed, M failed".
+"N passed, M failed". With WSLOOP_DEFLATE=shared or dedicated both sides compress.
 """
 
 import asyncio
@@ -19,6 +19,7 @@ from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed
 
 DEADLINE = 30  # seconds, for one scenario
+MODE = os.environ.get("WSLOOP_DEFLATE", "off")  # of the server
 LIMIT = 16 << 20  # bytes, the largest message that the server takes
 SIZES = [0, 1, 125, 126, 127, 4095, 4096, 4097, 65535, 65536, 65537, 1 << 20, LIMIT]
 
@@ -71,7 +72,7 @@ class Server:
         self = cls()
         self.connections = []
         self.process = await asyncio.create_subprocess_exec(
-            binary, "--listen", "127.0.0.1:0", stdout=asyncio.subprocess.PIPE
+            binary, "--listen", "127.0.0.1:0", "--deflate", MODE, stdout=asyncio.subprocess.PIPE
         )
         try:
             async with asyncio.timeout(10):
@@ -88,11 +89,13 @@ class Server:
             self.process.kill()
 
     async def connect(self):
-        # Nothing of the library's own that could get in the way: no compression, limit, pings or proxy.
+        # Nothing of the library's own that could get in the way: no limit, pings or proxy.
+        compression = None if MODE == "off" else "deflate"
         ws = await connect(
-            self.url, compression=None, max_size=None, ping_interval=None, close_timeout=DEADLINE, proxy=None
+            self.url, compression=compression, max_size=None, ping_interval=None, close_timeout=DEADLINE, proxy=None
         )
         self.connections.append(ws)
+        check(len(ws.protocol.extensions) == (MODE != "off"), f"extensions: {ws.protocol.extensions}")
         return ws
 
     def abort_connections(self):

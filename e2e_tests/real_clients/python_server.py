@@ -1,8 +1,12 @@
 """An echo server of `websockets`. Says where it listens; a text "close CODE REASON" makes it close."""
 
 import asyncio
+import os
 
 from websockets.asyncio.server import serve
+
+
+COMPRESSION = "deflate" if "WSLOOP_DEFLATE" in os.environ else None
 
 
 async def echo(websocket):
@@ -15,7 +19,7 @@ async def echo(websocket):
 
 
 async def main():
-    async with serve(echo, "127.0.0.1", 0, compression=None, max_size=1 << 25) as server:
+    async with serve(echo, "127.0.0.1", 0, compression=COMPRESSION, max_size=1 << 25) as server:
         print(f"listening on {server.sockets[0].getsockname()[1]}", flush=True)
         await server.serve_forever()
 

@@ -20,11 +20,15 @@ main() {
     quietly install_websockets
     quietly install_ws
     if [[ -z $server ]]; then
-        cargo build --release --example echo_server
+        cargo build --release --features deflate --example echo_server
         server=${CARGO_TARGET_DIR:-target}/release/examples/echo_server
     fi
-    play "$here/.venv/bin/python" "$here/python_client.py" "$server"
-    play node "$here/node_client.mjs" "$server"
+    local mode
+    for mode in off shared dedicated; do
+        echo "compression: $mode"
+        play env WSLOOP_DEFLATE=$mode "$here/.venv/bin/python" "$here/python_client.py" "$server"
+        play env WSLOOP_DEFLATE=$mode node "$here/node_client.mjs" "$server"
+    done
     talk_to_servers
     echo "$passed passed, $failed failed"
     ((passed > 0 && failed == 0))
@@ -32,9 +36,9 @@ main() {
 
 # Our client, to servers and through proxies of others.
 talk_to_servers() {
-    local ours=${WSLOOP_CONVERSATION:-} python=$here/.venv/bin/python
+    local ours=${WSLOOP_CONVERSATION:-} python=$here/.venv/bin/python mode
     if [[ -z $ours ]]; then
-        cargo build --release --example conversation
+        cargo build --release --features deflate --example conversation
         ours=${CARGO_TARGET_DIR:-target}/release/examples/conversation
     fi
     start node node "$here/node_server.mjs"
@@ -42,6 +46,12 @@ talk_to_servers() {
     start python "$python" "$here/python_server.py"
     play "$ours" "to python" "ws://localhost:$port/"
     local url=ws://localhost:$port/ open locked
+    for mode in shared dedicated; do
+        start node env WSLOOP_DEFLATE=on node "$here/node_server.mjs"
+        play env WSLOOP_DEFLATE=$mode "$ours" "to node, $mode" "ws://127.0.0.1:$port/"
+        start python env WSLOOP_DEFLATE=on "$python" "$here/python_server.py"
+        play env WSLOOP_DEFLATE=$mode "$ours" "to python, $mode" "ws://127.0.0.1:$port/"
+    done
     start_proxy ''
     open=$port
     start_proxy '#user:secret'

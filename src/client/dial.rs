@@ -11,7 +11,7 @@ use super::talk::Talk;
 use crate::{
     driver::{Connect, ConnectError, DialId},
     memory::{Key, TimerId},
-    protocol::handshake::ClientKey,
+    protocol::{Decompressor, DeflateParams, DeflatePolicy, handshake::ClientKey},
     transport::{Registrar, SocketOptions, Stream, TokenKind, start_connect},
 };
 
@@ -23,6 +23,8 @@ pub(super) struct Dial<S> {
     pub(super) deadline: Instant,
     pub(super) timer: Option<TimerId>,
     key: ClientKey,
+    /// For what the server sends, if it takes up the offer to keep its window.
+    pub(super) decompressor: Option<Box<Decompressor>>,
     phase: Phase,
 }
 
@@ -46,6 +48,8 @@ pub(super) enum Step {
     /// The server has accepted: the first so many bytes of the answer are its head.
     Open {
         head_len: usize,
+        /// What was agreed on.
+        deflate: Option<DeflateParams>,
     },
     Failed(ConnectError),
 }
@@ -87,6 +91,7 @@ impl<S> Dial<S> {
             deadline,
             timer: None,
             key,
+            decompressor: None,
             phase: Phase::Resolving,
         }
     }
@@ -210,6 +215,15 @@ impl<S> Dial<S> {
             Phase::Racing { attempts, .. } => attempts,
             Phase::Talking(talk) => std::slice::from_mut(&mut talk.stream),
         }
+    }
+
+    /// Offers compression.
+    pub(super) fn offer(
+        &mut self,
+        (policy, decompressor): (DeflatePolicy, Option<Box<Decompressor>>),
+    ) {
+        self.connect.request.set_deflate(Some(policy));
+        self.decompressor = decompressor;
     }
 
     /// After [`Step::Open`].

@@ -5,10 +5,10 @@ use mio::event::Source;
 use super::dial::{Accepted, Dial, Step, Surroundings};
 use crate::{
     config::Config,
-    driver::{ConnectError, DialId, Driver, Handler, Shared, Timer, Wanted, note},
+    driver::{ConnectError, DialId, Driver, Handler, Opening, Shared, Timer, Wanted, note},
     memory::{Key, Slots},
     protocol::{
-        Host, Role,
+        DeflateParams, Host, Role,
         handshake::{HeaderSlots, MAX_HEADER_FIELDS, ResponseHead},
     },
     transport::{Answer, Resolver, TokenKind},
@@ -113,6 +113,9 @@ impl<S> Dialler<S> {
             return;
         };
         dial.timer = Some(shared.timers.insert(deadline, Timer::Dial(key)));
+        if let Some(deflaters) = &mut shared.pools.deflaters {
+            dial.offer(deflaters.offer());
+        }
         let around = surroundings(key, shared);
         let step = match host {
             Host::Ipv4(address) => dial.race(&[SocketAddr::from((address, port))], &around),
@@ -203,7 +206,7 @@ impl<S> Dialler<S> {
     ) {
         match step {
             Step::Wait => self.set_timer(key, &mut driver.core.shared),
-            Step::Open { head_len } => self.open(key, head_len, driver),
+            Step::Open { head_len, deflate } => self.open(key, head_len, deflate, driver),
             Step::Failed(error) => self.fail(key, error, driver),
         }
     }
@@ -225,11 +228,14 @@ impl<S> Dialler<S> {
         &mut self,
         key: Key,
         head_len: usize,
+        deflate: Option<DeflateParams>,
         driver: &mut Driver<'_, H, M>,
     ) {
-        let Some(dial) = self.remove(key, &mut driver.core.shared) else {
+        let Some(mut dial) = self.remove(key, &mut driver.core.shared) else {
             return;
         };
+        let pools = &mut driver.core.shared.pools;
+        let agreement = pools.agreed(deflate.as_ref(), dial.decompressor.take());
         let Ok(Accepted {
             stream,
             mut session,
@@ -244,7 +250,8 @@ impl<S> Dialler<S> {
             Driver::tell_connected(driver.app, &mut session, &head);
         }
         driver.scratch[..leftover.len()].copy_from_slice(leftover);
-        driver.open(stream, Role::Client, session, 0..leftover.len());
+        let opening = Opening { session, agreement };
+        driver.open(stream, Role::Client, opening, 0..leftover.len());
     }
 
     fn fail<H: Handler<M, Session = S>, M>(
@@ -256,7 +263,9 @@ impl<S> Dialler<S> {
         let Some(dial) = self.remove(key, &mut driver.core.shared) else {
             return;
         };
-        driver.core.shared.outbound -= 1;
+        let shared = &mut driver.core.shared;
+        shared.outbound -= 1;
+        shared.pools.agreed(None, dial.decompressor);
         driver.connect_failed(dial.session, error);
     }
 

@@ -195,9 +195,17 @@ impl Talk {
                 Err(error) => return Step::Failed(ConnectError::Response(error)),
             };
             if !head.is_interim() {
-                let accepted = check_response(&head, key, connect.request.subprotocols());
+                let accepted = check_response(
+                    &head,
+                    key,
+                    connect.request.subprotocols(),
+                    connect.request.deflate(),
+                );
                 return match (accepted, ended) {
-                    (Ok(_), None | Some(ErrorKind::UnexpectedEof)) => Step::Open { head_len },
+                    (Ok(accepted), None | Some(ErrorKind::UnexpectedEof)) => Step::Open {
+                        head_len,
+                        deflate: accepted.deflate,
+                    },
                     (Ok(_), Some(reason)) => Step::Failed(ConnectError::Io(reason)),
                     (Err(ResponseError::NotSwitching { .. }), _) => {
                         self.refused = true;

@@ -7,6 +7,8 @@ use crate::{
 /// A message that has not come in one piece: the payload of its fragments so far, unmasked and checked as it arrives.
 pub(super) struct Assembly {
     pub(super) kind: MessageKind,
+    /// True exactly when it has to be inflated (RFC 7692 §6): only then it is text or not.
+    pub(super) is_compressed: bool,
     /// Empty until the first byte of payload arrives. `len <= buffer.len()`
     pub(super) buffer: Buffer,
     pub(super) len: usize,
@@ -72,6 +74,7 @@ impl Assembly {
         };
         Self {
             kind,
+            is_compressed: header.rsv != 0,
             buffer: Buffer::default(),
             len: 0,
             utf8: Utf8Validator::default(),
@@ -123,7 +126,7 @@ impl Assembly {
         };
         let arrived = &mut self.buffer[self.len..self.len + count];
         frame.take(arrived);
-        let check_utf8 = self.kind == MessageKind::Text && rules.check_utf8;
+        let check_utf8 = self.kind == MessageKind::Text && rules.check_utf8 && !self.is_compressed;
         if check_utf8 {
             self.utf8
                 .feed(arrived)

@@ -1,4 +1,4 @@
-use std::fmt;
+use std::{fmt, sync::Arc};
 
 use bytes::{Bytes, BytesMut};
 
@@ -6,6 +6,8 @@ use crate::protocol::{
     ClosePayload, FrameHeader, MAX_CONTROL_PAYLOAD, MAX_HEADER_LEN, MessageKind, Opcode,
     ParsedHeader, ProtocolError, Role, Rules, apply_mask,
 };
+#[cfg(feature = "deflate")]
+use crate::protocol::{Compressor, RSV1};
 
 /// Frames that are encoded once and sent to any number of connections.
 ///
@@ -19,6 +21,21 @@ use crate::protocol::{
 /// ```
 #[derive(Clone, PartialEq, Eq)]
 pub struct Frames {
+    plain: Encoded,
+    /// The same messages compressed, by the size of the window that inflates them, the largest first.
+    compressed: Option<Arc<[Compressed]>>,
+}
+
+#[derive(PartialEq, Eq)]
+struct Compressed {
+    /// Binary logarithm of the window.
+    window_bits: u8,
+    frames: Encoded,
+}
+
+/// Frames as they go over the wire of a server.
+#[derive(Clone, PartialEq, Eq)]
+pub(super) struct Encoded {
     /// Whole unmasked frames that make up whole messages and control frames.
     bytes: Bytes,
 }
@@ -46,26 +63,109 @@ impl Frames {
     pub fn from_raw(bytes: impl Into<Bytes>) -> Result<Self, FramesError> {
         let bytes = bytes.into();
         check_frames(&bytes)?;
-        Ok(Self { bytes })
+        Ok(Self::plain(bytes))
     }
 
-    /// The frames as they go over the wire (of a server).
+    fn plain(bytes: Bytes) -> Self {
+        Self {
+            plain: Encoded { bytes },
+            compressed: None,
+        }
+    }
+
+    /// The frames as they go over the wire (of a server), not compressed.
     #[must_use]
     pub fn as_bytes(&self) -> &[u8] {
+        &self.plain.bytes
+    }
+
+    /// Adds the compressed form of the same messages, for all connections that have agreed on permessage-deflate with a
+    /// window as large as the compressor's or larger: encoded and compressed once, sent to any number of them. Others get the
+    /// plain form. Compressors with several windows may be used one after the other.
+    ///
+    /// ```
+    /// use wsloop::{Frames, MessageKind, protocol::Compressor};
+    ///
+    /// let mut compressor = Compressor::new(6, 15, 8)?;
+    /// let frames = Frames::message(MessageKind::Text, &[b'a'; 1000]).compress(&mut compressor);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    #[cfg(feature = "deflate")]
+    #[must_use]
+    pub fn compress(self, compressor: &mut Compressor) -> Self {
+        let window_bits = compressor.window_bits();
+        let form = Compressed {
+            window_bits,
+            frames: self.plain.compress(compressor),
+        };
+        let others = self.compressed.iter().flat_map(|forms| forms.iter());
+        let mut forms: Vec<Compressed> = others
+            .filter(|form| form.window_bits != window_bits)
+            .map(|form| Compressed {
+                window_bits: form.window_bits,
+                frames: form.frames.clone(),
+            })
+            .collect();
+        forms.push(form);
+        forms.sort_by_key(|form| std::cmp::Reverse(form.window_bits));
+        Self {
+            plain: self.plain,
+            compressed: Some(forms.into()),
+        }
+    }
+
+    /// The best form for a connection whose peer inflates with a window of so many bits, and whether it is a compressed one; 0
+    /// when it does not inflate at all.
+    pub(super) fn for_window(&self, bits: u8) -> (&Encoded, bool) {
+        let mut forms = self.compressed.iter().flat_map(|forms| forms.iter());
+        match forms.find(|form| form.window_bits <= bits) {
+            Some(form) => (&form.frames, true),
+            None => (&self.plain, false),
+        }
+    }
+}
+
+impl Encoded {
+    pub(super) fn as_bytes(&self) -> &[u8] {
         &self.bytes
     }
 
-    pub(crate) fn shared(&self) -> Bytes {
+    pub(super) fn shared(&self) -> Bytes {
         self.bytes.clone()
     }
 
+    /// The same messages, each as one frame, compressed where that makes it shorter.
+    #[cfg(feature = "deflate")]
+    fn compress(&self, compressor: &mut Compressor) -> Self {
+        let mut builder = FramesBuilder {
+            bytes: BytesMut::new(),
+        };
+        let mut parts: Vec<&[u8]> = Vec::new();
+        let mut opcode = Opcode::Binary;
+        for (header, payload) in self.iter() {
+            if header.opcode.is_control() {
+                builder = builder.frame(header, payload);
+                continue;
+            }
+            if header.opcode != Opcode::Continuation {
+                opcode = header.opcode;
+            }
+            parts.push(payload);
+            if header.fin {
+                builder = builder.compressed(opcode, &parts, compressor);
+                parts.clear();
+            }
+        }
+        builder.build().plain
+    }
+
     /// Length in bytes of the same frames with a mask key each.
-    pub(crate) fn masked_len(&self) -> usize {
+    pub(super) fn masked_len(&self) -> usize {
         self.bytes.len() + 4 * self.iter().count()
     }
 
-    /// Writes the frames to `out`, which has [`Frames::masked_len`] bytes, each masked with a key of its own.
-    pub(crate) fn copy_masked(
+    /// Writes the frames to `out`, which has [`Encoded::masked_len`] bytes, each masked with a key of its own.
+    pub(super) fn copy_masked(
         &self,
         mut fresh_key: impl FnMut() -> Option<[u8; 4]>,
         out: &mut [u8],
@@ -97,7 +197,7 @@ impl Frames {
 
 impl fmt::Debug for Frames {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Frames({} bytes)", self.bytes.len())
+        write!(f, "Frames({} bytes)", self.as_bytes().len())
     }
 }
 
@@ -154,9 +254,7 @@ impl FramesBuilder {
     /// The frames so far.
     #[must_use]
     pub fn build(self) -> Frames {
-        Frames {
-            bytes: self.bytes.freeze(),
-        }
+        Frames::plain(self.bytes.freeze())
     }
 
     fn control(self, opcode: Opcode, payload: &[u8]) -> Result<Self, FramesError> {
@@ -164,6 +262,26 @@ impl FramesBuilder {
             return Err(FramesError::Protocol(ProtocolError::ControlFrameTooBig));
         }
         Ok(self.frame(FrameHeader::new(opcode, payload.len() as u64), payload))
+    }
+
+    /// A message as one frame, compressed by itself if that makes it shorter.
+    #[cfg(feature = "deflate")]
+    fn compressed(self, opcode: Opcode, parts: &[&[u8]], compressor: &mut Compressor) -> Self {
+        let plain_len = parts.iter().map(|part| part.len()).sum();
+        let mut out = vec![0; Compressor::room_for(plain_len)];
+        match compressor.compress(parts.iter().copied(), &mut out, false) {
+            Some(len) if len < plain_len => {
+                let header = FrameHeader {
+                    rsv: RSV1,
+                    ..FrameHeader::new(opcode, len as u64)
+                };
+                self.frame(header, &out[..len])
+            }
+            _ => {
+                let message = parts.concat();
+                self.frame(FrameHeader::new(opcode, message.len() as u64), &message)
+            }
+        }
     }
 
     fn frame(mut self, header: FrameHeader, payload: &[u8]) -> Self {
@@ -214,6 +332,7 @@ fn check_frames(mut bytes: &[u8]) -> Result<(), FramesError> {
         role: Role::Client,
         max_message_size: usize::MAX >> 1,
         check_utf8: false,
+        compression: false,
     };
     let mut in_progress = None;
     while !bytes.is_empty() {
@@ -311,6 +430,7 @@ mod tests {
             .message(MessageKind::Text, b"hello")
             .fragments(MessageKind::Binary, &[b"", &[7; 300]])
             .build();
+        let frames = &frames.plain;
         let mut out = vec![0; frames.masked_len()];
         let mut keys = (1..).map(|n| [n, 2, 3, 4]);
         frames.copy_masked(|| keys.next(), &mut out);

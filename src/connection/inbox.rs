@@ -28,12 +28,24 @@ pub(crate) struct Inbox {
 pub(crate) enum Event {
     /// A message that is complete in the input.
     Message(MessageKind, Range<usize>),
+    /// A compressed message that is complete in the input: to be inflated.
+    Compressed(MessageKind, Range<usize>),
     /// A message that is complete in a buffer of its own: fetch it with [`Inbox::take_message`].
     Assembled,
     /// A piece of a message that is passed on as it arrives.
     Piece(Piece, Range<usize>),
     /// A close, ping or pong that is complete in the input.
     Control(Opcode, Range<usize>),
+}
+
+/// A message in a buffer of its own.
+pub(crate) struct Assembled {
+    pub(crate) kind: MessageKind,
+    pub(crate) is_compressed: bool,
+    /// Leased, and given back by whoever takes the message; empty, and not leased, for an empty message.
+    pub(crate) buffer: Buffer,
+    /// `len <= buffer.len()`
+    pub(crate) len: usize,
 }
 
 /// Why a connection's input cannot go on.
@@ -84,6 +96,7 @@ impl Inbox {
                 .unfinished
                 .as_deref_mut()
                 .filter(|state| state.streams())
+                .filter(|state| !state.streaming.leaves(&input[*position..], rules))
             {
                 return state.streaming.next(input, position, rules);
             }
@@ -187,15 +200,23 @@ impl Inbox {
         }
     }
 
-    /// The message that [`Event::Assembled`] announced: its kind, its buffer (leased; the caller gives it back) and its
-    /// length. An empty message has an empty buffer that is not leased.
-    pub(crate) fn take_message(
-        &mut self,
-        pools: &mut Pools,
-    ) -> Option<(MessageKind, Buffer, usize)> {
+    /// The message that [`Event::Assembled`] announced.
+    pub(crate) fn take_message(&mut self, pools: &mut Pools) -> Option<Assembled> {
         let message = self.unfinished.as_mut()?.message.take()?;
         self.release_if_finished(pools);
-        Some((message.kind, message.buffer, message.len))
+        Some(Assembled {
+            kind: message.kind,
+            is_compressed: message.is_compressed,
+            buffer: message.buffer,
+            len: message.len,
+        })
+    }
+
+    /// True exactly when messages are passed on in pieces.
+    pub(crate) fn streams(&self) -> bool {
+        self.unfinished
+            .as_ref()
+            .is_some_and(|state| state.streaming.wanted)
     }
 
     /// Keeps bytes for later: the start of a frame, or input that was set aside unparsed (`held`).
@@ -345,6 +366,8 @@ pub(super) fn whole_frame(
         apply_mask(key, 0, payload);
     }
     match header.opcode {
+        Opcode::Text if header.rsv != 0 => Ok(Event::Compressed(MessageKind::Text, range)),
+        Opcode::Binary if header.rsv != 0 => Ok(Event::Compressed(MessageKind::Binary, range)),
         Opcode::Text if rules.check_utf8 && !is_valid_utf8(payload) => {
             Err(ProtocolError::InvalidUtf8.into())
         }

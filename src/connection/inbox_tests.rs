@@ -29,6 +29,7 @@ fn rules(role: Role) -> Rules {
         role,
         max_message_size: LIMIT,
         check_utf8: true,
+        compression: false,
     }
 }
 
@@ -347,6 +348,7 @@ impl Feeder {
                     .push(Seen::Control(opcode, self.scratch[range].to_vec())),
                 Ok(Some(Event::Assembled)) => self.take(),
                 Ok(Some(Event::Piece(..))) => panic!("nobody asked for pieces"),
+                Ok(Some(Event::Compressed(..))) => panic!("nothing was agreed on"),
                 Ok(None) => {
                     let rest = &self.scratch[position..len];
                     if let Err(fault) = self.inbox.keep(rest, held, &mut self.pools) {
@@ -360,7 +362,8 @@ impl Feeder {
     }
 
     fn take(&mut self) {
-        let (kind, buffer, len) = self.inbox.take_message(&mut self.pools).unwrap();
+        let message = self.inbox.take_message(&mut self.pools).unwrap();
+        let (kind, buffer, len) = (message.kind, message.buffer, message.len);
         self.seen.push(Seen::Message(kind, buffer[..len].to_vec()));
         self.pools.give_back(buffer);
     }

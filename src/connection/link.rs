@@ -1,10 +1,10 @@
 use std::time::Instant;
 
 use super::{
-    Close, CloseCause, Initiator, InvalidCloseCode, Pools, Sent, deadlines::Deadlines,
+    Agreement, Close, CloseCause, Initiator, InvalidCloseCode, Pools, Sent, deadlines::Deadlines,
     inbox::Inbox, outbox::Outbox, state::State,
 };
-use crate::protocol::{CloseCode, ClosePayload, Role};
+use crate::protocol::{CloseCode, ClosePayload, Decompressor, Role};
 
 /// One connection of the protocol: its state, its input, its output, its deadlines.
 ///
@@ -20,6 +20,8 @@ pub(crate) struct Link {
     close: Option<Box<Close>>,
     /// True exactly when the peer's close frame was received and understood.
     heard_close: bool,
+    /// `Some` exactly when the peer's window is kept from message to message.
+    pub(super) decompressor: Option<Box<Decompressor>>,
 }
 
 impl Link {
@@ -32,7 +34,20 @@ impl Link {
             deadlines: Deadlines::new(now),
             close: None,
             heard_close: false,
+            decompressor: None,
         }
+    }
+
+    /// Both ends have agreed on compression, or that there is none.
+    pub(crate) fn agree(&mut self, agreement: Agreement) {
+        self.outbox.packer = agreement.packer;
+        self.decompressor = agreement.decompressor;
+    }
+
+    /// True exactly when messages may be compressed.
+    #[inline]
+    pub(crate) fn compresses(&self) -> bool {
+        self.outbox.packer.is_on()
     }
 
     pub(crate) fn role(&self) -> Role {
@@ -161,6 +176,10 @@ impl Link {
         }
         self.inbox.clear(pools);
         self.outbox.discard_all(pools, discarded);
+        pools.take_back(Agreement {
+            packer: std::mem::take(&mut self.outbox.packer),
+            decompressor: self.decompressor.take(),
+        });
         true
     }
 

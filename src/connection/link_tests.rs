@@ -318,6 +318,7 @@ fn failing_while_open_closes_behind_what_is_staged_and_forgets_the_input() {
         role: Role::Client,
         max_message_size: 100,
         check_utf8: true,
+        compression: false,
     };
     let mut input = [BINARY, 50, 1, 2, 3];
     let next = end

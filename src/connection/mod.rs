@@ -7,22 +7,30 @@
 //! | fragmented messages, frames that arrive in pieces, growth of their buffers | `assembly` |
 //! | messages that are passed on in pieces, as they arrive | `streaming` |
 //! | frames out: what may be sent, when it is written | `outbox` |
+//! | frames out: messages from borrowed slices, offered to the kernel or copied | `copies` |
 //! | frames out: order, partial writes, completion | `queue`, `segment` |
 //! | pings, pongs and the close frame, while they wait | `control` |
 //! | timeouts | `deadlines` |
 //! | what is sent | `payload`, `frames` |
 //! | where mask keys come from | `mask_keys` |
+//! | compression: windows, and who has which | `deflaters` |
+//! | compression: messages out | `packer` |
+//! | compression: messages in | `inflate` |
 
 mod assembly;
 mod close;
 mod control;
+mod copies;
 mod deadlines;
+mod deflaters;
 mod error;
 mod frames;
 mod inbox;
+mod inflate;
 mod link;
 mod mask_keys;
 mod outbox;
+mod packer;
 mod payload;
 mod pools;
 mod queue;
@@ -33,9 +41,11 @@ mod streaming;
 
 pub use close::{Close, CloseCause, Initiator};
 pub(crate) use deadlines::{Due, Timeouts};
+pub(crate) use deflaters::Agreement;
 pub use error::{InvalidCloseCode, SendError, SendErrorKind};
 pub use frames::{Frames, FramesBuilder, FramesError};
-pub(crate) use inbox::{Event, Fault};
+pub(crate) use inbox::{Assembled, Event, Fault};
+pub(crate) use inflate::Inflated;
 pub(crate) use link::Link;
 pub(crate) use outbox::{Flushed, SendLimits};
 pub use payload::Payload;

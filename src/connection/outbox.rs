@@ -1,30 +1,28 @@
-use std::io::{self, IoSlice, Write};
+use std::io::{self, Write};
 
 use super::{
     Frames, Payload, Pools, SendError, SendErrorKind, Sent,
+    copies::DIRECT_WRITE_MIN,
+    frames::Encoded,
+    packer::Packer,
     queue::Queue,
-    segment::{Frame, Message, Segment, Walk},
+    segment::{Message, Segment, Walk},
 };
 use crate::protocol::{
-    ClosePayload, FrameHeader, MAX_CONTROL_PAYLOAD, MAX_HEADER_LEN, MessageKind, Opcode, Role,
+    ClosePayload, FrameHeader, MAX_CONTROL_PAYLOAD, MessageKind, Opcode, Outgoing, Role,
 };
-
-/// Parts of a message that are offered to the kernel without copying them first.
-const MAX_DIRECT_PARTS: usize = 15;
-/// A copied payload of this many bytes or more is offered to the kernel at once, so that only what it does not take is
-/// copied. Below it, gathering many into one write is cheaper.
-const DIRECT_WRITE_MIN: usize = 16 * 1024;
 
 /// What waits to be written on a connection.
 ///
 /// Sending stages here; [`Outbox::flush`] is the one place that writes. With nothing staged it is one null pointer.
 pub(crate) struct Outbox {
-    role: Role,
+    pub(super) role: Role,
     queue: Option<Box<Queue>>,
     /// True exactly when the kernel took less than it was offered and has not said since that it takes more.
-    blocked: bool,
+    pub(super) blocked: bool,
     /// The message that was begun in fragments and has no last one yet.
-    open: Option<MessageKind>,
+    pub(super) open: Option<MessageKind>,
+    pub(super) packer: Packer,
 }
 
 /// The bounds of a connection's backlog, as configured.
@@ -52,6 +50,7 @@ impl Outbox {
             queue: None,
             blocked: false,
             open: None,
+            packer: Packer::default(),
         }
     }
 
@@ -75,11 +74,12 @@ impl Outbox {
     /// Stages a message whose payload is handed over.
     pub(crate) fn send(
         &mut self,
-        kind: MessageKind,
+        outgoing: impl Into<Outgoing>,
         payload: Payload,
         limits: &SendLimits,
         pools: &mut Pools,
     ) -> Result<(), SendError> {
+        let outgoing = outgoing.into();
         if self
             .queue
             .as_ref()
@@ -98,13 +98,23 @@ impl Outbox {
         }
         // Accepted before it is masked: a payload that is refused comes back as it was.
         let payload_len = payload.len();
+        let kind = outgoing.kind;
         let header_len = FrameHeader::new(kind.opcode(), payload_len as u64).encoded_len();
         let header_len = header_len + self.key_len();
         if let Err(kind) = self.check_backlog(header_len + payload_len, limits) {
             return Err(SendError { kind, payload });
         }
+        let packed = if self.packer.wants(outgoing, payload_len, pools) {
+            self.packer.pack_payload(&payload, pools)
+        } else {
+            None
+        };
         let key = pools.mask_keys.for_frame(self.role);
-        let message = match Message::new(kind, payload, key, pools) {
+        let message = match packed {
+            Some(packed) => Ok(Message::compressed(kind, payload, packed, key)),
+            None => Message::new(kind, payload, key, pools),
+        };
+        let message = match message {
             Ok(message) => message,
             Err(payload) => {
                 let kind = if payload_len > pools.buffers.largest() {
@@ -119,87 +129,6 @@ impl Outbox {
         Ok(())
     }
 
-    /// Stages a copy of a message, given in parts. A large one is offered to `out` first, and only the rest is copied.
-    #[inline]
-    pub(crate) fn send_copy(
-        &mut self,
-        kind: MessageKind,
-        parts: &[IoSlice<'_>],
-        limits: &SendLimits,
-        pools: &mut Pools,
-        out: &mut impl Write,
-        flushed: impl FnMut(Sent),
-    ) -> Result<(), SendErrorKind> {
-        self.check_no_message_open()?;
-        let header = FrameHeader::new(kind.opcode(), 0);
-        self.copy_frame(header, parts, limits, pools, out, flushed)
-    }
-
-    /// Stages a copy of a fragment (RFC 6455 §5.4): the first one begins a message, the `last` one completes it.
-    #[expect(clippy::too_many_arguments, reason = "as `send_copy`, and `last`")]
-    pub(crate) fn send_fragment(
-        &mut self,
-        kind: MessageKind,
-        part: &[u8],
-        last: bool,
-        limits: &SendLimits,
-        pools: &mut Pools,
-        out: &mut impl Write,
-        flushed: impl FnMut(Sent),
-    ) -> Result<(), SendErrorKind> {
-        let opcode = match self.open {
-            None => kind.opcode(),
-            Some(open) if open == kind => Opcode::Continuation,
-            Some(_) => return Err(SendErrorKind::MessageOpen),
-        };
-        let header = FrameHeader {
-            fin: last,
-            ..FrameHeader::new(opcode, 0)
-        };
-        self.copy_frame(header, &[IoSlice::new(part)], limits, pools, out, flushed)?;
-        self.open = (!last).then_some(kind);
-        Ok(())
-    }
-
-    /// `header` lacks key and length.
-    #[inline]
-    fn copy_frame(
-        &mut self,
-        header: FrameHeader,
-        parts: &[IoSlice<'_>],
-        limits: &SendLimits,
-        pools: &mut Pools,
-        out: &mut impl Write,
-        flushed: impl FnMut(Sent),
-    ) -> Result<(), SendErrorKind> {
-        let payload_len = parts.iter().map(|part| part.len()).sum::<usize>();
-        let key = pools.mask_keys.for_frame(self.role);
-        let header = FrameHeader {
-            mask: key,
-            payload_len: payload_len as u64,
-            ..header
-        };
-        let mut encoded = [0; MAX_HEADER_LEN];
-        let header_len = header.encode(&mut encoded);
-        let frame = Frame {
-            header: &encoded[..header_len],
-            key,
-            parts,
-            total: header_len + payload_len,
-        };
-        self.check_backlog(frame.total, limits)?;
-        if frame.total > pools.buffers.largest() {
-            return Err(SendErrorKind::TooBig);
-        }
-        // What has to be masked has to be copied.
-        let direct =
-            payload_len >= DIRECT_WRITE_MIN && key.is_none() && parts.len() <= MAX_DIRECT_PARTS;
-        if direct && !self.blocked {
-            return self.write_through(&frame, pools, out, flushed);
-        }
-        self.append(frame.total, pools, |space| frame.copy_masked(space))
-    }
-
     /// Stages frames that others share: small ones are copied, large ones are referred to.
     pub(crate) fn send_frames(
         &mut self,
@@ -207,14 +136,29 @@ impl Outbox {
         limits: &SendLimits,
         pools: &mut Pools,
     ) -> Result<(), SendErrorKind> {
-        let bytes = frames.as_bytes();
-        if bytes.is_empty() {
+        let (frames, is_compressed) = frames.for_window(self.packer.window_bits());
+        if frames.as_bytes().is_empty() {
             return Ok(());
         }
         self.check_no_message_open()?;
-        if self.role == Role::Client {
-            return self.copy_frames_masked(frames, limits, pools);
+        match self.role {
+            Role::Client => self.copy_frames_masked(frames, limits, pools)?,
+            Role::Server => self.share_frames(frames, limits, pools)?,
         }
+        if is_compressed {
+            // The peer's window has in it now what ours has not.
+            self.packer.forget();
+        }
+        Ok(())
+    }
+
+    fn share_frames(
+        &mut self,
+        frames: &Encoded,
+        limits: &SendLimits,
+        pools: &mut Pools,
+    ) -> Result<(), SendErrorKind> {
+        let bytes = frames.as_bytes();
         self.check_backlog(bytes.len(), limits)?;
         if bytes.len() < DIRECT_WRITE_MIN {
             return self.append(bytes.len(), pools, |space| space.copy_from_slice(bytes));
@@ -226,7 +170,7 @@ impl Outbox {
 
     fn copy_frames_masked(
         &mut self,
-        frames: &Frames,
+        frames: &Encoded,
         limits: &SendLimits,
         pools: &mut Pools,
     ) -> Result<(), SendErrorKind> {
@@ -330,45 +274,7 @@ impl Outbox {
         }
     }
 
-    /// Offers what is staged and `frame` behind it to the kernel, and copies what is left of the frame.
-    fn write_through(
-        &mut self,
-        frame: &Frame<'_>,
-        pools: &mut Pools,
-        out: &mut impl Write,
-        flushed: impl FnMut(Sent),
-    ) -> Result<(), SendErrorKind> {
-        let role = self.role;
-        if !self.queue(pools).weave_control(role, pools) {
-            return self.append(frame.total, pools, |space| frame.copy_masked(space));
-        }
-        // Asked before the first byte is written: afterwards there is no way back.
-        if !pools.buffers.can_lease(frame.total) {
-            self.release_if_empty(pools);
-            return Err(SendErrorKind::OutOfBuffers);
-        }
-        let mut slices = [IoSlice::new(&[]); 1 + MAX_DIRECT_PARTS];
-        slices[0] = IoSlice::new(frame.header);
-        slices[1..=frame.parts.len()].copy_from_slice(frame.parts);
-        let queue = self.queue(pools);
-        let waiting = queue.unwritten();
-        // An error is not lost: the flush that follows meets it again, and ends the connection.
-        let (offered, taken) = queue
-            .write_once(out, &slices[..=frame.parts.len()])
-            .unwrap_or((usize::MAX, 0));
-        let of_frame = taken.saturating_sub(waiting);
-        queue.advance(taken - of_frame, pools, flushed);
-        let rest = if of_frame < frame.total {
-            queue.append_rest(frame, of_frame, pools)
-        } else {
-            Ok(())
-        };
-        self.blocked = taken < offered && offered != usize::MAX;
-        self.release_if_empty(pools);
-        rest
-    }
-
-    fn append(
+    pub(super) fn append(
         &mut self,
         len: usize,
         pools: &mut Pools,
@@ -382,14 +288,18 @@ impl Outbox {
     }
 
     #[inline]
-    fn check_no_message_open(&self) -> Result<(), SendErrorKind> {
+    pub(super) fn check_no_message_open(&self) -> Result<(), SendErrorKind> {
         match self.open {
             None => Ok(()),
             Some(_) => Err(SendErrorKind::MessageOpen),
         }
     }
 
-    fn check_backlog(&self, len: usize, limits: &SendLimits) -> Result<(), SendErrorKind> {
+    pub(super) fn check_backlog(
+        &self,
+        len: usize,
+        limits: &SendLimits,
+    ) -> Result<(), SendErrorKind> {
         let backlog = self.backlog();
         if backlog > 0 && backlog.saturating_add(len) > limits.backlog {
             return Err(SendErrorKind::BacklogFull);
@@ -406,12 +316,12 @@ impl Outbox {
     }
 
     #[inline]
-    fn queue(&mut self, pools: &mut Pools) -> &mut Queue {
+    pub(super) fn queue(&mut self, pools: &mut Pools) -> &mut Queue {
         self.queue.get_or_insert_with(|| pools.queues.take())
     }
 
     #[inline]
-    fn release_if_empty(&mut self, pools: &mut Pools) {
+    pub(super) fn release_if_empty(&mut self, pools: &mut Pools) {
         if let Some(queue) = self.queue.take_if(|queue| queue.is_empty()) {
             pools.queues.give_back(queue);
         }

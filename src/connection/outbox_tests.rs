@@ -1,4 +1,4 @@
-use std::collections::VecDeque;
+use std::{collections::VecDeque, io::IoSlice};
 
 use bytes::Bytes;
 use rand_chacha::{ChaCha8Rng, rand_core::SeedableRng};

@@ -1,7 +1,10 @@
-use super::{inbox::Unfinished, mask_keys::MaskKeys, queue::Queue};
+use super::{
+    Agreement, deflaters::Deflaters, inbox::Unfinished, mask_keys::MaskKeys, queue::Queue,
+};
 use crate::{
     config::Config,
     memory::{Buffer, BufferPool, Recycler},
+    protocol::{Decompressor, DeflateParams},
 };
 
 /// How many boxes of unfinished state are kept for reuse; above it they are freed. One box is at most about a kilobyte.
@@ -13,6 +16,8 @@ pub(crate) struct Pools {
     pub(crate) unfinished: Recycler<Unfinished>,
     pub(crate) queues: Recycler<Queue>,
     pub(crate) mask_keys: MaskKeys,
+    /// `None` when nothing is compressed.
+    pub(crate) deflaters: Option<Box<Deflaters>>,
 }
 
 impl Pools {
@@ -23,6 +28,42 @@ impl Pools {
             unfinished: Recycler::new(MAX_RECYCLED),
             queues: Recycler::new(MAX_RECYCLED),
             mask_keys: MaskKeys::new(alone),
+            deflaters: Deflaters::new(config),
+        }
+    }
+
+    /// A server is about to answer: what it takes up, and what the connection needs for that.
+    pub(crate) fn agree(&mut self, params: &mut Option<DeflateParams>) -> Agreement {
+        match (&mut self.deflaters, params) {
+            (Some(deflaters), Some(params)) => deflaters.accept(params),
+            (_, params) => {
+                *params = None;
+                Agreement::default()
+            }
+        }
+    }
+
+    /// A server has answered an offer of ours: what it has taken up, `None` for nothing, and the decompressor that was ready for
+    /// it.
+    pub(crate) fn agreed(
+        &mut self,
+        params: Option<&DeflateParams>,
+        decompressor: Option<Box<Decompressor>>,
+    ) -> Agreement {
+        match (&mut self.deflaters, params) {
+            (Some(deflaters), Some(params)) => deflaters.accepted(params, decompressor),
+            (Some(deflaters), None) => {
+                deflaters.take_back_decompressor(decompressor);
+                Agreement::default()
+            }
+            (None, _) => Agreement::default(),
+        }
+    }
+
+    /// A connection is over, or never began: its windows go back.
+    pub(crate) fn take_back(&mut self, agreement: Agreement) {
+        if let Some(deflaters) = &mut self.deflaters {
+            deflaters.take_back(agreement);
         }
     }
 

@@ -5,7 +5,7 @@ use bytes::Bytes;
 use super::{Outcome, Payload, Pools, Sent, sent::Mask};
 use crate::{
     memory::Buffer,
-    protocol::{FrameHeader, MAX_HEADER_LEN, MessageKind, ParsedHeader, apply_mask},
+    protocol::{FrameHeader, MAX_HEADER_LEN, MessageKind, ParsedHeader, RSV1, apply_mask},
 };
 
 /// A piece of what waits to be written: one or more whole frames, or the rest of them.
@@ -32,8 +32,9 @@ pub(crate) struct Copied {
 pub(crate) struct Message {
     kind: MessageKind,
     payload: Payload,
-    /// The payload as it goes over the wire, when that is masked and `payload` cannot be: leased, the front of it in use.
-    masked_copy: Option<Buffer>,
+    /// The payload as it goes over the wire, when that is compressed, or masked and `payload` cannot be: leased, the front of
+    /// it in use.
+    copy: Option<Buffer>,
     mask: Mask,
     pub(crate) header: [u8; MAX_HEADER_LEN],
     pub(crate) header_len: usize,
@@ -199,6 +200,23 @@ impl Copied {
 }
 
 impl Message {
+    /// A message that goes out as the first `len` bytes of `packed`, masked with `key` if there is one.
+    pub(crate) fn compressed(
+        kind: MessageKind,
+        payload: Payload,
+        (mut packed, len): (Buffer, usize),
+        key: Option<[u8; 4]>,
+    ) -> Self {
+        if let Some(key) = key {
+            apply_mask(key, 0, &mut packed[..len]);
+        }
+        let header = FrameHeader {
+            rsv: RSV1,
+            ..FrameHeader::new(kind.opcode(), len as u64)
+        };
+        Self::with_header(header, kind, payload, Some(packed), (key, Mask::None))
+    }
+
     /// A message whose frame is masked with `key` if there is one: in place if the payload allows, in a leased copy if not.
     ///
     /// # Errors
@@ -210,7 +228,7 @@ impl Message {
         pools: &mut Pools,
     ) -> Result<Self, Payload> {
         let payload_len = payload.len();
-        let (masked_copy, mask) = match key {
+        let (copy, mask) = match key {
             None => (None, Mask::None),
             Some(key) if payload.apply_mask(key) => (None, Mask::InPlace(key)),
             Some(key) => {
@@ -222,33 +240,47 @@ impl Message {
                 (Some(copy), Mask::None)
             }
         };
+        let header = FrameHeader::new(kind.opcode(), payload_len as u64);
+        Ok(Self::with_header(header, kind, payload, copy, (key, mask)))
+    }
+
+    /// `header` lacks the key.
+    fn with_header(
+        header: FrameHeader,
+        kind: MessageKind,
+        payload: Payload,
+        copy: Option<Buffer>,
+        (key, mask): (Option<[u8; 4]>, Mask),
+    ) -> Self {
         let header = FrameHeader {
             mask: key,
-            ..FrameHeader::new(kind.opcode(), payload_len as u64)
+            ..header
         };
         let mut encoded = [0; MAX_HEADER_LEN];
         let header_len = header.encode(&mut encoded);
-        Ok(Self {
+        // It is in memory.
+        let on_the_wire = usize::try_from(header.payload_len).unwrap_or(usize::MAX);
+        Self {
             kind,
             payload,
-            masked_copy,
+            copy,
             mask,
             header: encoded,
             header_len,
             written: 0,
-            total: header_len + payload_len,
-        })
+            total: header_len + on_the_wire,
+        }
     }
 
     /// The payload on its way back.
     pub(crate) fn into_sent(self, outcome: Outcome, pools: &mut Pools) -> Sent {
-        if let Some(copy) = self.masked_copy {
+        if let Some(copy) = self.copy {
             pools.give_back(copy);
         }
         Sent::new(self.kind, self.payload, outcome, self.mask)
     }
 
-    /// Bytes of the payload that the kernel has.
+    /// Bytes of the payload that the kernel has, as it goes over the wire.
     pub(crate) fn payload_written(&self) -> usize {
         self.written.saturating_sub(self.header_len)
     }
@@ -263,7 +295,7 @@ impl Message {
         }
         let written = self.payload_written();
         let rest = &mut slices[used..];
-        let (parts, bytes) = match &self.masked_copy {
+        let (parts, bytes) = match &self.copy {
             None => self.payload.fill(written, rest),
             Some(copy) => {
                 let payload = &copy[written..self.total - self.header_len];

@@ -29,7 +29,7 @@ pub enum Outcome {
     Flushed,
     /// The connection ended, or was closed with `close_now`, before the kernel had all of it.
     Discarded {
-        /// Bytes of the payload that the kernel did take.
+        /// Bytes of the payload that the kernel did take; of its compressed form, if it was compressed.
         written: usize,
     },
 }

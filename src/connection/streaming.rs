@@ -36,10 +36,31 @@ pub(crate) struct Piece {
     pub(crate) last: bool,
 }
 
+impl Piece {
+    /// A message in one piece.
+    pub(crate) fn whole(kind: MessageKind) -> Self {
+        Self {
+            kind,
+            first: true,
+            last: true,
+        }
+    }
+}
+
 impl Streaming {
     /// True exactly when a message is under way, or the next one is to be passed on in pieces.
     pub(super) fn is_on(&self) -> bool {
         self.wanted || self.message.is_some()
+    }
+
+    /// True exactly when a compressed message begins here: it is assembled as ever, for it can only be inflated as a whole.
+    pub(super) fn leaves(&self, input: &[u8], rules: &Rules) -> bool {
+        rules.compression
+            && self.message.is_none()
+            && matches!(
+                FrameHeader::parse(input),
+                Ok(ParsedHeader::Complete(header, _)) if header.rsv != 0
+            )
     }
 
     /// As [`Inbox::next`](super::inbox::Inbox::next).
@@ -145,6 +166,7 @@ mod tests {
         role: Role::Server,
         max_message_size: 1000,
         check_utf8: true,
+        compression: false,
     };
 
     fn frame(opcode: Opcode, fin: bool, payload: &[u8]) -> Vec<u8> {

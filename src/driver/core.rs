@@ -141,11 +141,12 @@ pub(crate) struct Settings {
 }
 
 impl Settings {
-    /// What is accepted from the peer of a connection in this role.
+    /// What is accepted from the peer of a connection.
     #[inline]
-    pub(crate) fn rules(&self, role: Role) -> Rules {
+    pub(crate) fn rules(&self, link: &Link) -> Rules {
         Rules {
-            role,
+            role: link.role(),
+            compression: link.compresses(),
             max_message_size: self.config.max_message_size,
             check_utf8: self.config.check_utf8,
         }
@@ -268,7 +269,12 @@ impl<S> Core<S> {
         let shared = &mut self.shared;
         shared.pools.buffers.reclaim();
         let buffers = &shared.pools.buffers;
+        let deflaters = shared.pools.deflaters.as_ref();
+        let (compressors, decompressors) =
+            deflaters.map_or_else(Default::default, |it| it.contexts());
         Stats {
+            compressors,
+            decompressors,
             read_buffers: buffers.read_buffers(),
             large_buffers: buffers.large_buffers(),
             buffer_memory: buffers.memory(),

@@ -6,7 +6,8 @@ use super::{
 };
 use crate::{
     connection::{Event, Fault, Piece},
-    protocol::{ClosePayload, Opcode},
+    memory::Buffer,
+    protocol::{ClosePayload, MessageKind, Opcode},
 };
 
 /// From bytes in the scratch buffer to calls of the application.
@@ -26,12 +27,10 @@ impl<H: Handler<M>, M> Driver<'_, H, M> {
                 Ok(None)
             } else {
                 let input = &mut self.scratch[..len];
-                wire.link.inbox.next(
-                    input,
-                    &mut position,
-                    &shared.settings.rules(wire.link.role()),
-                    &mut shared.pools,
-                )
+                let rules = shared.settings.rules(&wire.link);
+                wire.link
+                    .inbox
+                    .next(input, &mut position, &rules, &mut shared.pools)
             };
             match event {
                 Ok(Some(event)) => self.deliver(id, event, position..len, budget),
@@ -65,6 +64,7 @@ impl<H: Handler<M>, M> Driver<'_, H, M> {
                         .on_message(&mut conn, Message::borrowed(kind, &self.scratch[range]));
                 }
             }
+            Event::Compressed(kind, range) => self.deliver_compressed(id, kind, range, unread),
             Event::Assembled => self.deliver_assembled(id, unread),
             Event::Piece(piece, range) => self.deliver_piece(id, piece, range, unread),
             Event::Control(Opcode::Close, range) => self.handle_close(id, range),
@@ -77,14 +77,37 @@ impl<H: Handler<M>, M> Driver<'_, H, M> {
         let Some((wire, shared)) = self.core.wire_mut(id) else {
             return;
         };
-        let Some((kind, buffer, len)) = wire.link.inbox.take_message(&mut shared.pools) else {
+        let Some(message) = wire.link.inbox.take_message(&mut shared.pools) else {
             return;
         };
-        let mut message = Some(shared.pools.buffers.entrust(buffer, len));
+        if message.is_compressed {
+            self.deliver_packed(id, message, unread);
+        } else {
+            self.deliver_leased(id, message.kind, message.buffer, message.len, unread);
+        }
+    }
+
+    /// A message in the first `len` bytes of a buffer of its own.
+    pub(super) fn deliver_leased(
+        &mut self,
+        id: ConnId,
+        kind: MessageKind,
+        buffer: Buffer,
+        len: usize,
+        unread: Range<usize>,
+    ) {
+        let mut message = Some(self.core.shared.pools.buffers.entrust(buffer, len));
         if let Some(mut conn) = open_conn(self.core, id, &self.scratch[unread]) {
             conn.count_received_message();
-            self.app
-                .on_message(&mut conn, Message::whole(kind, &mut message));
+            if conn.streams_messages() {
+                // It has been put together although pieces were asked for: it was compressed.
+                let bytes = message.as_deref().unwrap_or_default();
+                let fragment = Fragment::new(Piece::whole(kind), bytes);
+                self.app.on_fragment(&mut conn, fragment);
+            } else {
+                self.app
+                    .on_message(&mut conn, Message::whole(kind, &mut message));
+            }
         }
         if let Some(message) = message {
             self.core.shared.pools.give_back(message.into_buffer());
@@ -152,6 +175,10 @@ impl<H: Handler<M>, M> Driver<'_, H, M> {
 
 /// A handle on a connection whose messages still matter to the application.
 #[inline]
-fn open_conn<'a, S>(core: &'a mut Core<S>, id: ConnId, unread: &'a [u8]) -> Option<Conn<'a, S>> {
+pub(super) fn open_conn<'a, S>(
+    core: &'a mut Core<S>,
+    id: ConnId,
+    unread: &'a [u8],
+) -> Option<Conn<'a, S>> {
     Conn::new(core, id, unread).filter(Conn::is_open)
 }

@@ -1,7 +1,8 @@
 use std::fmt;
 
 use super::{
-    conn::{Conn, Sender},
+    Sender,
+    conn::Conn,
     core::{Shared, Wire},
 };
 use crate::{

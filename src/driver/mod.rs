@@ -6,9 +6,10 @@
 //! | to fix | look in |
 //! | --- | --- |
 //! | what the application implements | `handler` |
-//! | what the application holds in its hands | `conn`, `connections`, `message`, `request` |
+//! | what the application holds in its hands | `conn`, `sender`, `connections`, `message`, `request` |
 //! | reading: drained or not, pause, budgets, end of stream | `receive` |
 //! | delivering messages, pings and closes | `dispatch` |
+//! | delivering compressed messages | `inflated` |
 //! | flushing, water marks, shutting down the write side | `flush` |
 //! | completions, drains, retirement | `settle` |
 //! | from an accepted request to an open connection | `open` |
@@ -31,11 +32,13 @@ mod dispatch;
 mod flush;
 mod fragment;
 mod handler;
+mod inflated;
 mod message;
 mod open;
 mod outside;
 mod receive;
 mod request;
+mod sender;
 mod settle;
 mod stats;
 
@@ -43,7 +46,7 @@ use std::marker::PhantomData;
 
 pub(crate) use adopt::Adopted;
 pub use adopt::{AdoptError, AdoptErrorKind};
-pub use conn::{Conn, Sender};
+pub use conn::Conn;
 pub use connections::{Connections, LimitReached, SourceId, TimerId};
 pub use core::ConnId;
 pub(crate) use core::{Core, Shared, Slot, Timer, Wanted, note};
@@ -57,7 +60,9 @@ pub use dial::{
 pub use fragment::Fragment;
 pub use handler::{Handler, HandshakeFailure};
 pub use message::Message;
+pub(crate) use open::Opening;
 pub use request::{ListenerId, Request};
+pub use sender::Sender;
 pub use stats::{Closed, Refused, RoundTrips, Stats, Traffic};
 
 /// What a socket is said to be ready for.

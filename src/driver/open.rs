@@ -5,18 +5,32 @@ use mio::Interest;
 use super::{
     ConnId, ConnectError, Connections, Driver, Handler, HandshakeFailure, Request, Slot, UpgradeId,
     conn::Conn,
-    core::{Wire, note},
+    core::{Shared, Wire, note},
     flush::flush,
     receive::Budget,
 };
 use crate::{
-    connection::Due,
+    connection::{Agreement, CloseCause, Due},
     protocol::{
         Role,
         handshake::{HttpResponse, Response, ResponseHead},
     },
     transport::{Stream, TokenKind},
 };
+
+/// What a connection begins with.
+pub(crate) struct Opening<S> {
+    pub(crate) session: S,
+    pub(crate) agreement: Agreement,
+}
+
+impl<S> Opening<S> {
+    /// It does not begin.
+    pub(crate) fn cancel(self, shared: &mut Shared) -> S {
+        shared.pools.take_back(self.agreement);
+        self.session
+    }
+}
 
 impl<H: Handler<M>, M> Driver<'_, H, M> {
     /// Asks the application whether it takes the connection. The request may lie in the scratch buffer.
@@ -67,17 +81,19 @@ impl<H: Handler<M>, M> Driver<'_, H, M> {
         &mut self,
         stream: Stream,
         role: Role,
-        session: H::Session,
+        opening: Opening<H::Session>,
         leftover: Range<usize>,
     ) {
         let now = self.core.shared.now;
-        let slot = Slot {
-            wire: Wire::new(stream, role, now),
-            session,
-        };
+        let mut wire = Wire::new(stream, role, now);
+        wire.link.agree(opening.agreement);
+        let session = opening.session;
+        let slot = Slot { wire, session };
         let id = ConnId(self.core.slots.insert(slot));
         if let Err(error) = self.register(id) {
-            if let Some(Slot { session, .. }) = self.core.slots.remove(id.0) {
+            if let Some(Slot { mut wire, session }) = self.core.slots.remove(id.0) {
+                let pools = &mut self.core.shared.pools;
+                wire.link.end(CloseCause::Io(error.kind()), pools, drop);
                 self.not_opened(role, session, error.kind());
             }
             return;

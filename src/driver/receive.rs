@@ -205,7 +205,7 @@ impl<H: Handler<M>, M> Driver<'_, H, M> {
         let Some((wire, shared)) = self.core.wire_mut(id) else {
             return;
         };
-        let rules = shared.settings.rules(wire.link.role());
+        let rules = shared.settings.rules(&wire.link);
         match wire.link.inbox.direct_arrived(count, &rules) {
             Ok(false) => {}
             // `on_bytes_read` paused.

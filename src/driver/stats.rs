@@ -18,6 +18,10 @@ pub struct Stats {
     pub large_buffers: Occupancy,
     /// Bytes of all buffers, leased and kept.
     pub buffer_memory: Occupancy,
+    /// Windows that connections keep of what they send, with [`Compression::Dedicated`](crate::Compression::Dedicated).
+    pub compressors: Occupancy,
+    /// The same of what they receive.
+    pub decompressors: Occupancy,
     /// Timers of the application.
     pub timers: Occupancy,
     /// Foreign event sources.

@@ -8,6 +8,8 @@ pub const MAX_CONTROL_PAYLOAD: usize = 125;
 /// The bit of the first byte that says "last frame of its message".
 pub(crate) const FIN: u8 = 0x80;
 const RSV: u8 = 0x70;
+/// The reserved bit that says that a message is compressed, on its first frame (RFC 7692 §6).
+pub const RSV1: u8 = 0x40;
 const MASKED: u8 = 0x80;
 const LENGTH: u8 = 0x7F;
 /// Length values that say "the next two bytes" and "the next eight bytes".

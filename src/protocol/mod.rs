@@ -47,7 +47,7 @@ pub use deflate::{
 };
 pub use error::ProtocolError;
 pub(crate) use frame::FIN;
-pub use frame::{FrameHeader, MAX_CONTROL_PAYLOAD, MAX_HEADER_LEN, ParsedHeader};
+pub use frame::{FrameHeader, MAX_CONTROL_PAYLOAD, MAX_HEADER_LEN, ParsedHeader, RSV1};
 pub use host::Host;
 pub use mask::apply_mask;
 pub use message::{Compress, MessageKind, Outgoing};

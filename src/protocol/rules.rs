@@ -1,4 +1,4 @@
-use super::{FrameHeader, MAX_CONTROL_PAYLOAD, Opcode, ProtocolError, Role};
+use super::{FrameHeader, MAX_CONTROL_PAYLOAD, Opcode, ProtocolError, RSV1, Role};
 
 /// What one end accepts from its peer (RFC 6455 §5).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -9,6 +9,8 @@ pub struct Rules {
     pub max_message_size: usize,
     /// True exactly when text messages must be UTF-8 (RFC 6455 §8.1). Close reasons are always checked.
     pub check_utf8: bool,
+    /// True exactly when messages may be compressed: then the first frame of one may have RSV1 set (RFC 7692 §6).
+    pub compression: bool,
 }
 
 impl Rules {
@@ -23,7 +25,7 @@ impl Rules {
         header: &FrameHeader,
         in_progress: Option<usize>,
     ) -> Result<(), ProtocolError> {
-        if header.rsv != 0 {
+        if header.rsv != 0 && !(self.compression && is_compressed(header)) {
             return Err(ProtocolError::ReservedBits);
         }
         if let Opcode::Reserved(bits) = header.opcode {
@@ -52,6 +54,11 @@ impl Rules {
     }
 }
 
+/// True exactly when RSV1 alone is set, on the first frame of a message.
+fn is_compressed(header: &FrameHeader) -> bool {
+    header.rsv == RSV1 && matches!(header.opcode, Opcode::Text | Opcode::Binary)
+}
+
 fn check_control(header: &FrameHeader) -> Result<(), ProtocolError> {
     if !header.fin {
         return Err(ProtocolError::FragmentedControlFrame);
@@ -70,6 +77,7 @@ mod tests {
         role: Role::Server,
         max_message_size: 1000,
         check_utf8: true,
+        compression: false,
     };
 
     fn masked(opcode: Opcode, payload_len: u64) -> FrameHeader {

@@ -8,7 +8,7 @@ use super::{
     handshake::{Handshake, Phase, Then},
 };
 use crate::{
-    driver::{Driver, Handler, HandshakeFailure, Shared, Timer, note},
+    driver::{Driver, Handler, HandshakeFailure, Opening, Shared, Timer, note},
     memory::Key,
     protocol::{
         Role,
@@ -44,7 +44,7 @@ impl<S> Server<S> {
     pub(super) fn accept_upgrade<H: Handler<M, Session = S>, M>(
         &mut self,
         key: Key,
-        session: S,
+        opening: Opening<S>,
         leftover: Range<usize>,
         driver: &mut Driver<'_, H, M>,
     ) {
@@ -53,11 +53,11 @@ impl<S> Server<S> {
         };
         match write_some(&mut handshake.stream, &self.answer) {
             Ok(written) if written == self.answer.len() => {
-                self.open(key, session, leftover, driver)
+                self.open(key, opening, leftover, driver)
             }
             Ok(written) => {
                 let rest = self.answer[written..].to_vec();
-                let then = Then::Open(session, driver.scratch[leftover].to_vec());
+                let then = Then::Open(opening, driver.scratch[leftover].to_vec());
                 handshake.phase = Phase::Answer {
                     rest,
                     written: 0,
@@ -66,6 +66,7 @@ impl<S> Server<S> {
                 driver.core.shared.reserved += 1;
             }
             Err(error) => {
+                let session = opening.cancel(&mut driver.core.shared);
                 driver.handshake_failed(session, HandshakeFailure::Io(error.kind()));
                 self.lose(key, error.kind(), &mut driver.core.shared);
             }
@@ -75,12 +76,12 @@ impl<S> Server<S> {
     fn open<H: Handler<M, Session = S>, M>(
         &mut self,
         key: Key,
-        session: S,
+        opening: Opening<S>,
         leftover: Range<usize>,
         driver: &mut Driver<'_, H, M>,
     ) {
         if let Some(handshake) = self.remove(key, &mut driver.core.shared) {
-            driver.open(handshake.stream, Role::Server, session, leftover);
+            driver.open(handshake.stream, Role::Server, opening, leftover);
         }
     }
 
@@ -155,12 +156,12 @@ impl<S> Server<S> {
         };
         match std::mem::replace(&mut handshake.phase, Phase::Drain) {
             Phase::Answer {
-                then: Then::Open(session, leftover),
+                then: Then::Open(opening, leftover),
                 ..
             } => {
                 driver.core.shared.reserved -= 1;
                 driver.scratch[..leftover.len()].copy_from_slice(&leftover);
-                self.open(key, session, 0..leftover.len(), driver);
+                self.open(key, opening, 0..leftover.len(), driver);
             }
             _ => self.start_draining(key, &mut driver.core.shared),
         }
@@ -310,11 +311,12 @@ impl<S> Server<S> {
         };
         let session = match handshake.phase {
             Phase::Answer {
-                then: Then::Open(session, _),
+                then: Then::Open(opening, _),
                 ..
             } => {
-                driver.core.shared.reserved -= 1;
-                Some(session)
+                let shared = &mut driver.core.shared;
+                shared.reserved -= 1;
+                Some(opening.cancel(shared))
             }
             // Gone already when the application has just refused.
             Phase::Deferred(id) => driver.core.take_deferred(id).map(|waiting| waiting.session),

@@ -2,7 +2,7 @@ use std::{io, ops::Range};
 
 use super::{Server, answer::Refusal, handshake::Phase};
 use crate::{
-    driver::{Answer, Driver, Handler, HandshakeFailure, UpgradeId},
+    driver::{Answer, Driver, Handler, HandshakeFailure, Opening, UpgradeId},
     memory::Key,
     protocol::handshake::{DeferredResponse, HttpResponse},
 };
@@ -51,15 +51,22 @@ impl<S> Server<S> {
         driver: &mut Driver<'_, H, M>,
     ) {
         // Its reservation ends here; nothing can take its place before the connection opens or reserves again.
-        let Some(waiting) = driver.core.take_deferred(id) else {
+        let Some(mut waiting) = driver.core.take_deferred(id) else {
             return;
         };
         debug_assert!(self.defers(waiting.handshake, id));
+        let mut params = waiting.response.deflate().copied();
+        let agreement = driver.core.shared.pools.agree(&mut params);
+        waiting.response.set_deflate(params);
+        let opening = Opening {
+            session: waiting.session,
+            agreement,
+        };
         self.answer.clear();
         waiting.response.encode(&mut self.answer);
         let len = waiting.leftover.len();
         driver.scratch[..len].copy_from_slice(&waiting.leftover);
-        self.accept_upgrade(waiting.handshake, waiting.session, 0..len, driver);
+        self.accept_upgrade(waiting.handshake, opening, 0..len, driver);
     }
 
     fn defers(&self, key: Key, id: UpgradeId) -> bool {

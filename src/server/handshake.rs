@@ -2,11 +2,14 @@ use std::io::{self, Read};
 
 use super::{Server, answer::Refusal};
 use crate::{
-    driver::{Driver, Handler, ListenerId, Readiness, Request, Shared, UpgradeId},
+    driver::{Driver, Handler, ListenerId, Opening, Readiness, Request, Shared, UpgradeId},
     memory::{Buffer, Key, TimerId},
-    protocol::handshake::{
-        HandshakeError, HeaderSlots, HttpResponse, RequestHead, Response, check_upgrade,
-        find_head_end,
+    protocol::{
+        accept_deflate,
+        handshake::{
+            HandshakeError, HeaderSlots, HttpResponse, RequestHead, Response, check_upgrade,
+            find_head_end,
+        },
     },
     transport::{PeerAddr, Stream},
 };
@@ -40,7 +43,7 @@ pub(super) enum Phase<S> {
 /// What follows when the answer is written.
 pub(super) enum Then<S> {
     /// The connection opens, with the session and what came behind the request.
-    Open(S, Vec<u8>),
+    Open(Opening<S>, Vec<u8>),
     /// It was a refusal, or the answer to a plain request.
     Close,
 }
@@ -225,15 +228,22 @@ impl<S> Server<S> {
             ),
             Ok(Some(upgrade)) => {
                 let mut response = Response::new(&head);
+                if let Some(deflaters) = &driver.core.shared.pools.deflaters {
+                    response.set_deflate(accept_deflate(head.extensions(), &deflaters.policy()));
+                }
                 match Driver::ask_upgrade(driver.app, &request, &mut response) {
                     Ok(session) if response.is_deferred() => {
                         let response = response.into_deferred(upgrade.accept());
                         return self.defer(key, session, response, head_end..end, driver);
                     }
                     Ok(session) => {
+                        let mut params = response.deflate().copied();
+                        let agreement = driver.core.shared.pools.agree(&mut params);
+                        response.set_deflate(params);
+                        let opening = Opening { session, agreement };
                         self.answer.clear();
                         response.encode(&upgrade.accept(), &mut self.answer);
-                        return self.accept_upgrade(key, session, head_end..end, driver);
+                        return self.accept_upgrade(key, opening, head_end..end, driver);
                     }
                     Err(answer) => (answer, Some(Refusal::Application)),
                 }

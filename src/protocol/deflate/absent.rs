@@ -21,9 +21,13 @@ impl Compressor {
         0
     }
 
+    pub(crate) const fn room_for(len: usize) -> usize {
+        len
+    }
+
     pub(crate) fn compress<'a>(
         &mut self,
-        _message: impl IntoIterator<Item = &'a [u8]>,
+        _message: impl IntoIterator<Item = &'a [u8], IntoIter: Clone>,
         _out: &mut [u8],
         _keep_context: bool,
     ) -> Option<usize> {

@@ -16,8 +16,9 @@ const MIN_ZLIB_WINDOW_BITS: u8 = 9;
 /// use wsloop::protocol::{Compressor, Decompressor, InflateStep, Inflating};
 ///
 /// let mut compressor = Compressor::new(6, 15, 8)?;
-/// let mut small = [0; 99];
-/// let len = compressor.compress([&[b'a'; 100][..]], &mut small, false).expect("it becomes shorter");
+/// let mut small = [0; Compressor::room_for(100)];
+/// let len = compressor.compress([&[b'a'; 100][..]], &mut small, false).expect("there is room");
+/// assert!(len < 10);
 ///
 /// let mut room = [0; 100];
 /// let mut progress = Inflating::default();
@@ -65,83 +66,67 @@ impl Compressor {
         self.window_bits
     }
 
+    /// The room in bytes that compressing a message of `len` bytes may take: not only what comes out, but also what it takes to
+    /// find out that it does not become shorter.
+    #[must_use]
+    pub const fn room_for(len: usize) -> usize {
+        // Nine bits for each byte are the most that any block takes, beside its frame.
+        len.saturating_add(len / 8)
+            .saturating_add(len / 128)
+            .saturating_add(64)
+    }
+
     /// Compresses a message, given in parts, to the front of `out`; returns how many bytes that is. With `keep_context` it may
     /// refer to the messages before it, and those after it to this one.
     ///
-    /// `None` when `out` is too small, which has to have room for five bytes more: then the context is lost, and the message is
-    /// best sent as it is. With `out` as long as the message, this is how to find out that compressing does not pay.
+    /// `None`, with nothing changed, when `out` is shorter than [`room_for`](Self::room_for) the message.
     #[must_use]
     pub fn compress<'a>(
         &mut self,
-        message: impl IntoIterator<Item = &'a [u8]>,
+        message: impl IntoIterator<Item = &'a [u8], IntoIter: Clone>,
         out: &mut [u8],
         keep_context: bool,
     ) -> Option<usize> {
+        let message = message.into_iter();
+        let len = message.clone().map(<[u8]>::len).sum();
+        // zlib-rs panics at level 1 when it is out of room in the middle of a message.
+        if out.len() < Self::room_for(len) {
+            return None;
+        }
         if !keep_context {
             self.reset();
         }
-        let len = self.try_compress(message, out);
-        if len.is_none() {
-            self.reset();
-        }
-        len
-    }
-
-    fn try_compress<'a>(
-        &mut self,
-        message: impl IntoIterator<Item = &'a [u8]>,
-        out: &mut [u8],
-    ) -> Option<usize> {
-        let mut written = 0;
-        let mut is_empty = true;
-        for part in message {
-            is_empty &= part.is_empty();
-            written = self.feed(part, out, written)?;
-        }
-        if is_empty {
+        if len == 0 {
             // RFC 7692 §7.2.3.6. A flush without anything to flush makes nothing.
-            *out.first_mut()? = 0;
+            out[0] = 0;
             return Some(1);
         }
-        self.flush(out, written)
+        let mut written = 0;
+        for part in message {
+            written += self.step(part, &mut out[written..], DeflateFlush::NoFlush)?;
+        }
+        written += self.step(&[], &mut out[written..], DeflateFlush::SyncFlush)?;
+        let without_tail = out[..written].strip_suffix(&TAIL);
+        without_tail.map(<[u8]>::len)
     }
 
-    /// Takes in all of `part`; returns how much of `out` is in use then.
-    fn feed(&mut self, mut part: &[u8], out: &mut [u8], mut written: usize) -> Option<usize> {
-        while !part.is_empty() {
-            let (taken, made) = self.step(part, &mut out[written..], DeflateFlush::NoFlush)?;
-            part = &part[taken..];
-            written += made;
-            if taken == 0 && made == 0 {
+    /// Takes in all of `input`; returns how many bytes were made.
+    fn step(&mut self, mut input: &[u8], out: &mut [u8], flush: DeflateFlush) -> Option<usize> {
+        let mut made = 0;
+        loop {
+            let before = (self.stream.total_in(), self.stream.total_out());
+            self.stream.compress(input, &mut out[made..], flush).ok()?;
+            let taken = since(before.0, self.stream.total_in());
+            made += since(before.1, self.stream.total_out());
+            input = &input[taken..];
+            if input.is_empty() {
+                return Some(made);
+            }
+            // There is room for all of it: no progress would be none for ever.
+            if taken == 0 {
                 return None;
             }
         }
-        Some(written)
-    }
-
-    /// Ends the message. A flush that fills its room may not be over, and going on with it would make a second tail.
-    fn flush(&mut self, out: &mut [u8], written: usize) -> Option<usize> {
-        let room = &mut out[written..];
-        let (_, made) = self.step(&[], room, DeflateFlush::SyncFlush)?;
-        let is_over = made < room.len();
-        let len = out[..written + made].strip_suffix(&TAIL)?.len();
-        is_over.then_some(len)
-    }
-
-    /// One step: how many bytes were taken, how many were made.
-    fn step(
-        &mut self,
-        input: &[u8],
-        out: &mut [u8],
-        flush: DeflateFlush,
-    ) -> Option<(usize, usize)> {
-        let (taken, made) = (self.stream.total_in(), self.stream.total_out());
-        // Whether it lacks room or input can be seen from the numbers.
-        self.stream.compress(input, out, flush).ok()?;
-        Some((
-            since(taken, self.stream.total_in()),
-            since(made, self.stream.total_out()),
-        ))
     }
 
     /// Forgets the messages so far.

@@ -41,6 +41,10 @@ impl Decompressor {
         progress: &mut Inflating,
         out: &mut [u8],
     ) -> Result<InflateStep, ProtocolError> {
+        if message.is_empty() {
+            // Some senders leave out the one byte that RFC 7692 §7.2.3.6 has for an empty message.
+            return Ok(InflateStep::Done);
+        }
         if let Some(byte) = progress.spare.take() {
             let Some(place) = out.get_mut(progress.written) else {
                 progress.spare = Some(byte);
@@ -55,7 +59,8 @@ impl Decompressor {
             let is_full = room.is_empty();
             let room = if is_full { &mut beyond } else { room };
             let offered = room.len();
-            let (taken, made, status) = self.step(&message[progress.consumed..], room)?;
+            let (taken, made, status) =
+                self.step(&message[progress.consumed..], room, InflateFlush::SyncFlush)?;
             progress.consumed += taken;
             if is_full && made > 0 {
                 progress.spare = Some(beyond[0]);
@@ -76,9 +81,12 @@ impl Decompressor {
         }
     }
 
-    /// The tail that the sender left out is an empty block: what has more to say was cut off.
+    /// The tail that the sender left out is the rest of an empty block, and the next one would begin just behind it: a message
+    /// that was cut off takes it for something else.
     fn finish(&mut self) -> Result<InflateStep, ProtocolError> {
-        match self.step(&TAIL, &mut [0; 1])? {
+        let mut tail_and_more = [0; 2 * TAIL.len()];
+        tail_and_more[..TAIL.len()].copy_from_slice(&TAIL);
+        match self.step(&tail_and_more, &mut [0; 1], InflateFlush::Block)? {
             (taken, 0, Status::Ok) if taken == TAIL.len() => Ok(InflateStep::Done),
             _ => Err(ProtocolError::InvalidDeflate),
         }
@@ -88,11 +96,12 @@ impl Decompressor {
         &mut self,
         input: &[u8],
         out: &mut [u8],
+        flush: InflateFlush,
     ) -> Result<(usize, usize, Status), ProtocolError> {
         let (taken, made) = (self.stream.total_in(), self.stream.total_out());
         let status = self
             .stream
-            .decompress(input, out, InflateFlush::SyncFlush)
+            .decompress(input, out, flush)
             .map_err(|_| ProtocolError::InvalidDeflate)?;
         Ok((
             since(taken, self.stream.total_in()),

@@ -30,7 +30,7 @@ fn inflate(decompressor: &mut Decompressor, message: &[u8]) -> Result<Vec<u8>, P
 }
 
 fn deflate(compressor: &mut Compressor, message: &[u8], keep: bool) -> Vec<u8> {
-    let mut out = vec![0; message.len() + message.len() / 8 + 64];
+    let mut out = vec![0; Compressor::room_for(message.len())];
     let len = compressor.compress([message], &mut out, keep).unwrap();
     out.truncate(len);
     out
@@ -103,19 +103,9 @@ fn what_is_compressed_comes_back() {
             let message = sample(&mut rng);
             let cut = rng.next_u32() as usize % (message.len() + 1);
             let parts = [&message[..cut], &[], &message[cut..]];
-            let mut out = vec![0; message.len() + message.len() / 8 + 64];
+            let mut out = vec![0; Compressor::room_for(message.len())];
             let len = compressor.compress(parts, &mut out, keep).unwrap();
-            // It takes as much room as it says.
             if !keep {
-                let mut exact = vec![0; len + 5];
-                let parts = [&message[..cut], &message[cut..]];
-                assert_eq!(compressor.compress(parts, &mut exact, false), Some(len));
-                assert_eq!(exact[..len], out[..len]);
-                let parts = [&message[..cut], &message[cut..]];
-                assert_eq!(
-                    compressor.compress(parts, &mut exact[..len - 1], false),
-                    None
-                );
                 decompressor.reset();
             }
             let start = message.len().saturating_sub(rng.next_u32() as usize % 3);
@@ -145,17 +135,32 @@ fn sample(rng: &mut impl Rng) -> Vec<u8> {
 }
 
 #[test]
-fn after_a_message_that_did_not_fit_the_next_one_stands_alone() {
+fn without_the_room_nothing_is_compressed_or_changed() {
     let mut compressor = Compressor::new(6, 15, 8).unwrap();
     assert_eq!(deflate(&mut compressor, b"Hello", true), HELLO);
+    let mut small = vec![0; Compressor::room_for(5) - 1];
+    assert_eq!(compressor.compress([&b"Hello"[..]], &mut small, true), None);
+    let second = [0xf2, 0x00, 0x11, 0x00, 0x00];
+    assert_eq!(deflate(&mut compressor, b"Hello", true), second);
+}
+
+#[test]
+fn noise_fits_the_room() {
     let mut rng = fuzz::rng(3);
-    let mut noise = [0; 5000];
+    let mut noise = vec![0; 300_000];
     rng.fill_bytes(&mut noise);
-    assert_eq!(
-        compressor.compress([&noise[..]], &mut [0; 4999], true),
-        None
-    );
-    assert_eq!(deflate(&mut compressor, b"Hello", true), HELLO);
+    for level in 0..=9 {
+        for memory_level in [1, 8, 9] {
+            for window_bits in [8, 15] {
+                let mut compressor = Compressor::new(level, window_bits, memory_level).unwrap();
+                for len in [1, 10, 1000, 70_000, 300_000] {
+                    let packed = deflate(&mut compressor, &noise[..len], false);
+                    let inflated = inflate_from(&mut Decompressor::new(), &packed, len).unwrap();
+                    assert!(inflated == noise[..len]);
+                }
+            }
+        }
+    }
 }
 
 #[test]
@@ -224,7 +229,7 @@ fn what_is_cut_off_is_corrupt() {
         undetected += usize::from(inflated.is_ok());
     }
     // A cut may look like an end: there is no checksum.
-    assert!(undetected * 8 < cuts, "{undetected} of {cuts}");
+    assert!(undetected * 50 < cuts, "{undetected} of {cuts}");
     assert!(inflate(&mut Decompressor::new(), &HELLO[..5]).is_err());
 }
 

@@ -4,8 +4,10 @@ use super::accept_key::ClientKey;
 use super::client_error::ResponseError;
 use super::client_response::ResponseHead;
 use super::token::elements;
+use crate::protocol::{DeflateParams, DeflatePolicy, check_deflate_answer};
 
-/// Checks the requirements of RFC 6455 §4.1 for the answer to a request that was sent with `key` and offered `offered`.
+/// Checks the requirements of RFC 6455 §4.1 for the answer to a request that was sent with `key` and offered the subprotocols
+/// `offered`, and permessage-deflate as `deflate` says.
 ///
 /// An [interim](ResponseHead::is_interim) response is not an answer yet; here it counts as a refusal.
 ///
@@ -17,6 +19,7 @@ pub fn check_response<'a, S: AsRef<str>>(
     head: &ResponseHead<'_>,
     key: &ClientKey,
     offered: &'a [S],
+    deflate: Option<&DeflatePolicy>,
 ) -> Result<Accepted<'a>, ResponseError> {
     let status = head.status();
     if status != 101 {
@@ -32,9 +35,13 @@ pub fn check_response<'a, S: AsRef<str>>(
         return Err(ResponseError::MissingConnection);
     }
     check_accept(head, key)?;
-    check_no_extension(head)?;
+    let lines = head.header_values("Sec-WebSocket-Extensions");
+    let deflate = check_deflate_answer(lines, deflate)?;
     let subprotocol = chosen_subprotocol(head, offered)?;
-    Ok(Accepted { subprotocol })
+    Ok(Accepted {
+        subprotocol,
+        deflate,
+    })
 }
 
 /// What the server agreed to.
@@ -43,6 +50,8 @@ pub fn check_response<'a, S: AsRef<str>>(
 pub struct Accepted<'a> {
     /// The one of the offers that the server chose. It may choose none, whatever was offered.
     pub subprotocol: Option<&'a str>,
+    /// What it took up of the offer of permessage-deflate. It may decline.
+    pub deflate: Option<DeflateParams>,
 }
 
 /// True exactly when `Upgrade` names `websocket` and nothing else: the offer was one protocol, not a stack of them.
@@ -61,15 +70,6 @@ fn check_accept(head: &ResponseHead<'_>, key: &ClientKey) -> Result<(), Response
         Some(accept) if key.is_answered_by(accept) => Ok(()),
         Some(_) => Err(ResponseError::WrongAccept),
     }
-}
-
-/// No extension is ever asked for. A field without a value uses none.
-fn check_no_extension(head: &ResponseHead<'_>) -> Result<(), ResponseError> {
-    let mut lines = head.header_values("Sec-WebSocket-Extensions");
-    if lines.any(|line| !line.is_empty()) {
-        return Err(ResponseError::UnrequestedExtension);
-    }
-    Ok(())
 }
 
 /// Case counts, and an empty name is none that was offered.
@@ -95,6 +95,7 @@ mod tests {
     use super::super::{body_length, find_head_end};
     use super::ResponseError::*;
     use super::*;
+    use crate::protocol::ExtensionError;
 
     const OFFERED: [&str; 2] = ["chat", "v2.chat"];
 
@@ -124,7 +125,7 @@ mod tests {
         let mut slots = HeaderSlots::new(MAX_HEADER_FIELDS);
         let head = ResponseHead::parse(bytes, &mut slots)?;
         let _ = body_length(&head);
-        Ok(check_response(&head, &key(), &OFFERED)?.subprotocol)
+        Ok(check_response(&head, &key(), &OFFERED, None)?.subprotocol)
     }
 
     fn check_fields(without: &str, with: &[&str]) -> Checked {
@@ -186,12 +187,12 @@ mod tests {
             (
                 "",
                 &["Sec-WebSocket-Extensions: permessage-deflate"],
-                Err(UnrequestedExtension),
+                Err(Extension(ExtensionError::NotOffered)),
             ),
             (
                 "",
                 &["Sec-WebSocket-Extensions:", "sec-websocket-extensions: x"],
-                Err(UnrequestedExtension),
+                Err(Extension(ExtensionError::NotOffered)),
             ),
             ("", &["Set-Cookie: a=b", "Content-Length: 5"], Ok(None)),
         ];
@@ -227,9 +228,9 @@ mod tests {
             let bytes = text("HTTP/1.1 101 X", "", &[&line]);
             let mut slots = HeaderSlots::new(8);
             let head = ResponseHead::parse(bytes.as_bytes(), &mut slots).unwrap();
-            let checked = check_response::<&str>(&head, &key(), &[]);
+            let checked = check_response::<&str>(&head, &key(), &[], None);
             assert_eq!(checked, Err(UnrequestedSubprotocol), "{value:?}");
-            let checked = check_response(&head, &key(), &[""]);
+            let checked = check_response(&head, &key(), &[""], None);
             assert_eq!(checked, Err(UnrequestedSubprotocol), "{value:?}");
         }
     }

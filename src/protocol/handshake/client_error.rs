@@ -1,6 +1,7 @@
 //! What a server can do wrong before the connection is a WebSocket.
 
 use super::fields::Repeated;
+use crate::protocol::ExtensionError;
 use core::error::Error;
 use core::fmt;
 
@@ -29,8 +30,8 @@ pub enum ResponseError {
     MissingAccept,
     /// `Sec-WebSocket-Accept` does not answer the key: this server has not read the request. RFC 6455 §4.1, item 4.
     WrongAccept,
-    /// An extension is in use that was not asked for. RFC 6455 §4.1, item 5.
-    UnrequestedExtension,
+    /// An extension is in use that was not asked for, or not as it was asked for. RFC 6455 §4.1, item 5.
+    Extension(ExtensionError),
     /// A subprotocol is in use that was not offered. RFC 6455 §4.1, item 6.
     UnrequestedSubprotocol,
     /// The named header field may occur once and occurs more often.
@@ -51,7 +52,7 @@ impl fmt::Display for ResponseError {
             Self::MissingConnection => "Connection does not list upgrade",
             Self::MissingAccept => "missing Sec-WebSocket-Accept",
             Self::WrongAccept => "Sec-WebSocket-Accept does not answer the key",
-            Self::UnrequestedExtension => "the server uses an extension that was not asked for",
+            Self::Extension(error) => return error.fmt(f),
             Self::UnrequestedSubprotocol => "the server chose a subprotocol that was not offered",
             Self::DuplicateHeader(name) => return write!(f, "{name} occurs more than once"),
         })
@@ -59,6 +60,12 @@ impl fmt::Display for ResponseError {
 }
 
 impl Error for ResponseError {}
+
+impl From<ExtensionError> for ResponseError {
+    fn from(error: ExtensionError) -> Self {
+        Self::Extension(error)
+    }
+}
 
 impl From<Repeated> for ResponseError {
     fn from(Repeated(name): Repeated) -> Self {
@@ -68,7 +75,7 @@ impl From<Repeated> for ResponseError {
 
 #[cfg(test)]
 mod tests {
-    use super::ResponseError::*;
+    use super::{ExtensionError, ResponseError::*};
 
     #[test]
     fn every_variant_has_one_line_of_text() {
@@ -82,7 +89,7 @@ mod tests {
             MissingConnection,
             MissingAccept,
             WrongAccept,
-            UnrequestedExtension,
+            Extension(ExtensionError::NotOffered),
             UnrequestedSubprotocol,
             DuplicateHeader("Sec-WebSocket-Accept"),
         ];

@@ -1,6 +1,9 @@
 //! The request that asks for a WebSocket.
 
-use super::super::url::{Url, is_target};
+use super::super::{
+    DeflatePolicy,
+    url::{Url, is_target},
+};
 use super::accept_key::ClientKey;
 use super::field::{self, HeaderError};
 use super::token::is_token;
@@ -20,6 +23,7 @@ pub struct ClientRequest {
     origin: Option<String>,
     /// Different tokens, the preferred one first.
     subprotocols: Vec<String>,
+    deflate: Option<DeflatePolicy>,
     /// Whole header lines, ready to be sent.
     extra: Vec<u8>,
 }
@@ -89,6 +93,16 @@ impl ClientRequest {
         Ok(self)
     }
 
+    /// Offers permessage-deflate (RFC 7692 §5), or with `None` does not.
+    pub fn set_deflate(&mut self, policy: Option<DeflatePolicy>) {
+        self.deflate = policy;
+    }
+
+    /// What is offered of permessage-deflate, for [`check_response`](super::check_response).
+    pub fn deflate(&self) -> Option<&DeflatePolicy> {
+        self.deflate.as_ref()
+    }
+
     /// Adds a header field. A name may occur several times.
     ///
     /// # Errors
@@ -122,6 +136,9 @@ impl ClientRequest {
             let offers = self.subprotocols.join(", ");
             field::encode("Sec-WebSocket-Protocol", offers.as_bytes(), out);
         }
+        if let Some(policy) = &self.deflate {
+            field::encode_display("Sec-WebSocket-Extensions", policy, out);
+        }
         out.extend_from_slice(&self.extra);
         out.extend_from_slice(b"\r\n");
     }
@@ -133,6 +150,7 @@ impl ClientRequest {
             target,
             origin: None,
             subprotocols: Vec::new(),
+            deflate: None,
             extra: Vec::new(),
         }
     }

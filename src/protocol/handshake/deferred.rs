@@ -4,6 +4,7 @@ use alloc::{boxed::Box, vec::Vec};
 
 use super::field::{self, HeaderError};
 use super::response::encode_switching;
+use crate::protocol::DeflateParams;
 
 /// A [`Response`](super::Response) that outlives its request: what was added so far, the client's offers, and the accept
 /// key.
@@ -14,6 +15,7 @@ pub struct DeferredResponse {
     offers: Vec<Box<str>>,
     /// Index into `offers`.
     subprotocol: Option<usize>,
+    deflate: Option<DeflateParams>,
     /// Whole header lines, ready to be sent.
     extra: Vec<u8>,
 }
@@ -23,12 +25,14 @@ impl DeferredResponse {
         accept: [u8; 28],
         offers: Vec<Box<str>>,
         subprotocol: Option<usize>,
+        deflate: Option<DeflateParams>,
         extra: Vec<u8>,
     ) -> Self {
         Self {
             accept,
             offers,
             subprotocol,
+            deflate,
             extra,
         }
     }
@@ -58,6 +62,16 @@ impl DeferredResponse {
         self.offers.get(self.subprotocol?).map(|offer| &**offer)
     }
 
+    /// See [`Response::deflate`](super::Response::deflate).
+    pub fn deflate(&self) -> Option<&DeflateParams> {
+        self.deflate.as_ref()
+    }
+
+    /// See [`Response::set_deflate`](super::Response::set_deflate).
+    pub fn set_deflate(&mut self, params: Option<DeflateParams>) {
+        self.deflate = params;
+    }
+
     /// Adds a header field. See [`Response::header`](super::Response::header).
     ///
     /// # Errors
@@ -71,7 +85,8 @@ impl DeferredResponse {
 
     /// Appends the whole answer to `out`.
     pub fn encode(&self, out: &mut Vec<u8>) {
-        encode_switching(&self.accept, self.chosen_subprotocol(), &self.extra, out);
+        let (subprotocol, deflate) = (self.chosen_subprotocol(), self.deflate());
+        encode_switching(&self.accept, subprotocol, deflate, &self.extra, out);
     }
 }
 

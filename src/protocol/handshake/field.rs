@@ -68,11 +68,31 @@ fn check_except(others: &[&'static str], name: &str, value: &str) -> Result<(), 
     Ok(())
 }
 
+const LINE_END: &[u8] = b"\r\n";
+
 /// Appends one header line.
 pub(super) fn encode(name: &str, value: &[u8], out: &mut Vec<u8>) {
-    for part in [name.as_bytes(), b": ", value, b"\r\n"] {
+    for part in [name.as_bytes(), b": ", value, LINE_END] {
         out.extend_from_slice(part);
     }
+}
+
+/// Appends one header line whose value is what `value` shows.
+pub(super) fn encode_display(name: &str, value: &impl fmt::Display, out: &mut Vec<u8>) {
+    struct Appending<'a>(&'a mut Vec<u8>);
+
+    impl fmt::Write for Appending<'_> {
+        fn write_str(&mut self, text: &str) -> fmt::Result {
+            self.0.extend_from_slice(text.as_bytes());
+            Ok(())
+        }
+    }
+
+    encode(name, b"", out);
+    out.truncate(out.len() - LINE_END.len());
+    // Appending does not fail.
+    let _ = fmt::Write::write_fmt(&mut Appending(out), format_args!("{value}"));
+    out.extend_from_slice(LINE_END);
 }
 
 fn reserved(others: &[&'static str], name: &str) -> Option<&'static str> {

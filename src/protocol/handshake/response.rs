@@ -5,6 +5,7 @@ use alloc::{boxed::Box, vec::Vec};
 use super::deferred::DeferredResponse;
 use super::field::{self, HeaderError};
 use super::request::RequestHead;
+use crate::protocol::DeflateParams;
 
 /// The 101 for an accepted upgrade (RFC 6455 §4.2.2, step 5), to which the application may add.
 ///
@@ -14,6 +15,7 @@ pub struct Response<'a> {
     head: RequestHead<'a>,
     /// One of the offers in `head`.
     subprotocol: Option<&'a str>,
+    deflate: Option<DeflateParams>,
     /// Whole header lines, ready to be sent.
     extra: Vec<u8>,
     /// True exactly when the answer is to be given later.
@@ -26,6 +28,7 @@ impl<'a> Response<'a> {
         Self {
             head: *head,
             subprotocol: None,
+            deflate: None,
             extra: Vec::new(),
             deferred: false,
         }
@@ -49,6 +52,23 @@ impl<'a> Response<'a> {
     /// The subprotocol chosen so far.
     pub fn chosen_subprotocol(&self) -> Option<&'a str> {
         self.subprotocol
+    }
+
+    /// What of the client's offers of permessage-deflate the server takes up, `None` if it takes up none (RFC 7692 §5.1). A loop
+    /// has decided that before it asks the application, as its settings say; whether windows are kept from message to message
+    /// is decided when the answer is written.
+    pub fn deflate(&self) -> Option<&DeflateParams> {
+        self.deflate.as_ref()
+    }
+
+    /// Takes up such an offer, or with `None` refuses them all: what [`accept_deflate`](crate::protocol::accept_deflate) says.
+    pub fn set_deflate(&mut self, params: Option<DeflateParams>) {
+        self.deflate = params;
+    }
+
+    /// Goes without compression, whatever the client offers.
+    pub fn refuse_deflate(&mut self) {
+        self.deflate = None;
     }
 
     /// Adds a header field. A name may occur several times, as `Set-Cookie` does.
@@ -79,12 +99,18 @@ impl<'a> Response<'a> {
         let offers: Vec<Box<str>> = self.head.subprotocols().map(Box::from).collect();
         let chosen = |name: &str| offers.iter().position(|offer| **offer == *name);
         let subprotocol = self.subprotocol.and_then(chosen);
-        DeferredResponse::new(accept, offers, subprotocol, self.extra)
+        DeferredResponse::new(accept, offers, subprotocol, self.deflate, self.extra)
     }
 
     /// Appends the whole answer to `out`; `accept` comes from [`Upgrade::accept`](super::Upgrade::accept).
     pub fn encode(&self, accept: &[u8; 28], out: &mut Vec<u8>) {
-        encode_switching(accept, self.subprotocol, &self.extra, out);
+        encode_switching(
+            accept,
+            self.subprotocol,
+            self.deflate.as_ref(),
+            &self.extra,
+            out,
+        );
     }
 }
 
@@ -92,6 +118,7 @@ impl<'a> Response<'a> {
 pub(super) fn encode_switching(
     accept: &[u8; 28],
     subprotocol: Option<&str>,
+    deflate: Option<&DeflateParams>,
     extra: &[u8],
     out: &mut Vec<u8>,
 ) {
@@ -101,6 +128,9 @@ pub(super) fn encode_switching(
     field::encode("Sec-WebSocket-Accept", accept, out);
     if let Some(name) = subprotocol {
         field::encode("Sec-WebSocket-Protocol", name.as_bytes(), out);
+    }
+    if let Some(params) = deflate {
+        field::encode_display("Sec-WebSocket-Extensions", params, out);
     }
     out.extend_from_slice(extra);
     out.extend_from_slice(b"\r\n");

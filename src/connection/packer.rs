@@ -1,0 +1,147 @@
+use super::{Payload, Pools};
+use crate::{
+    memory::Buffer,
+    protocol::{Compress, Compressor, Outgoing},
+};
+
+/// Compresses what one connection sends (RFC 7692 §7.2.1).
+#[derive(Default)]
+pub(crate) struct Packer {
+    /// Binary logarithm of the window that the peer inflates with; 0 when it was agreed not to compress.
+    window_bits: u8,
+    /// `Some` exactly when the window is kept from message to message.
+    own: Option<Box<Compressor>>,
+}
+
+impl Packer {
+    pub(super) fn new(window_bits: u8, own: Option<Box<Compressor>>) -> Self {
+        Self { window_bits, own }
+    }
+
+    /// True exactly when compression was agreed on.
+    #[inline]
+    pub(crate) fn is_on(&self) -> bool {
+        self.window_bits != 0
+    }
+
+    pub(super) fn window_bits(&self) -> u8 {
+        self.window_bits
+    }
+
+    pub(super) fn keeps_window(&self) -> bool {
+        self.own.is_some()
+    }
+
+    pub(super) fn into_own(self) -> Option<Box<Compressor>> {
+        self.own
+    }
+
+    /// True exactly when a message of `len` bytes is to be compressed.
+    #[inline]
+    pub(super) fn wants(&self, outgoing: Outgoing, len: usize, pools: &Pools) -> bool {
+        self.is_on()
+            && match outgoing.compress {
+                Compress::Never => false,
+                Compress::Always => true,
+                Compress::Auto => pools
+                    .deflaters
+                    .as_ref()
+                    .is_some_and(|deflaters| len >= deflaters.threshold),
+            }
+    }
+
+    /// Compresses a payload into a leased buffer; returns the buffer and how much of it is in use. `None`: as [`Packer::pack`].
+    pub(super) fn pack_payload(
+        &mut self,
+        payload: &Payload,
+        pools: &mut Pools,
+    ) -> Option<(Buffer, usize)> {
+        let len = payload.len();
+        let packed = match payload.as_slice() {
+            Some(bytes) => self.pack([bytes], len, pools)?,
+            None => {
+                let mut joined = pools.buffers.lease(len)?;
+                payload.copy_to(&mut joined[..len]);
+                let packed = self.pack([&joined[..len]], len, pools);
+                pools.give_back(joined);
+                packed?
+            }
+        };
+        if !packed.is_space {
+            return Some((packed.buffer, packed.len));
+        }
+        let kept = pools.buffers.lease(packed.len).map(|mut buffer| {
+            buffer[..packed.len].copy_from_slice(packed.as_bytes());
+            (buffer, packed.len)
+        });
+        if kept.is_none() {
+            self.forget();
+        }
+        packed.give_back(pools);
+        kept
+    }
+
+    /// Compresses a message of `len` bytes, given in parts. `None` when it does not become shorter or there is no room for it:
+    /// then it goes out as it is. Otherwise it has to go out like this, or be [forgotten](Self::forget).
+    pub(super) fn pack<'a>(
+        &mut self,
+        message: impl IntoIterator<Item = &'a [u8], IntoIter: Clone>,
+        len: usize,
+        pools: &mut Pools,
+    ) -> Option<Packed> {
+        let deflaters = pools.deflaters.as_deref_mut()?;
+        let room = Compressor::room_for(len);
+        let is_space = room <= deflaters.space.len();
+        let mut buffer = if is_space {
+            std::mem::take(&mut deflaters.space)
+        } else {
+            pools.buffers.lease(room)?
+        };
+        let room = &mut buffer[..room];
+        let packed_len = match &mut self.own {
+            Some(own) => own.compress(message, room, true),
+            None => deflaters
+                .alone(self.window_bits)
+                .and_then(|compressor| compressor.compress(message, room, false)),
+        };
+        let packed = Packed {
+            buffer,
+            len: packed_len.unwrap_or(usize::MAX),
+            is_space,
+        };
+        if packed.len < len {
+            return Some(packed);
+        }
+        packed.give_back(pools);
+        self.forget();
+        None
+    }
+
+    /// The peer's window and ours are not the same any more: ours starts anew, which the peer need not know.
+    pub(super) fn forget(&mut self) {
+        if let Some(own) = &mut self.own {
+            own.reset();
+        }
+    }
+}
+
+/// A message, compressed.
+pub(super) struct Packed {
+    buffer: Buffer,
+    len: usize,
+    /// True exactly when the buffer is the loop's own space, which everybody uses, and not a leased one.
+    is_space: bool,
+}
+
+impl Packed {
+    pub(super) fn as_bytes(&self) -> &[u8] {
+        &self.buffer[..self.len]
+    }
+
+    pub(super) fn give_back(self, pools: &mut Pools) {
+        match (&mut pools.deflaters, self.is_space) {
+            (Some(deflaters), true) => deflaters.space = self.buffer,
+            _ => pools.give_back(self.buffer),
+        }
+    }
+}

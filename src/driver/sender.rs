@@ -1,0 +1,256 @@
+use std::{fmt, io::IoSlice};
+
+use super::{
+    ConnId,
+    core::{Shared, Wire},
+};
+use crate::{
+    connection::{CloseCause, Frames, InvalidCloseCode, Payload, SendError, SendErrorKind},
+    memory::PoolBuf,
+    protocol::{CloseCode, MAX_CONTROL_PAYLOAD, MAX_HEADER_LEN, Opcode, Outgoing},
+};
+
+/// The sending half of a connection.
+pub struct Sender<'a> {
+    pub(super) wire: &'a mut Wire,
+    pub(super) shared: &'a mut Shared,
+    pub(super) id: ConnId,
+}
+
+impl Sender<'_> {
+    /// Sends a message without copying it. The payload is moved into the loop and comes back in `on_write_complete`.
+    /// That text is UTF-8 is the caller's matter.
+    ///
+    /// # Errors
+    /// The reason, and the payload as it was: `NotOpen`, `WriteBusy`, `BacklogFull`; and of a client, which has to copy what is
+    /// shared to mask it, `OutOfBuffers` and `TooBig`.
+    pub fn send(
+        &mut self,
+        kind: impl Into<Outgoing>,
+        payload: impl Into<Payload>,
+    ) -> Result<(), SendError> {
+        let payload = payload.into();
+        if let Err(kind) = self.check_open() {
+            return Err(SendError { kind, payload });
+        }
+        let len = payload.len();
+        let Shared {
+            pools, settings, ..
+        } = &mut *self.shared;
+        let result = self
+            .wire
+            .link
+            .outbox
+            .send(kind, payload, &settings.send_limits(), pools);
+        match result {
+            Ok(()) => {
+                self.staged_message(len);
+                Ok(())
+            }
+            Err(error) => {
+                self.refused(error.kind, len);
+                Err(error)
+            }
+        }
+    }
+
+    /// Sends a message from a borrowed slice. A small one is copied, to be written together with others; of a large one only
+    /// what the kernel does not take at once is copied. That text is UTF-8 is the caller's matter.
+    ///
+    /// # Errors
+    /// The reason; nothing was sent: `NotOpen`, `BacklogFull`, `OutOfBuffers`, `TooBig`.
+    #[inline]
+    pub fn send_copy(
+        &mut self,
+        kind: impl Into<Outgoing>,
+        payload: &[u8],
+    ) -> Result<(), SendErrorKind> {
+        self.send_copy_vectored(kind, &[IoSlice::new(payload)])
+    }
+
+    /// Sends several borrowed slices as one message, otherwise as [`send_copy`](Self::send_copy).
+    ///
+    /// # Errors
+    /// As `send_copy`.
+    #[inline]
+    pub fn send_copy_vectored(
+        &mut self,
+        kind: impl Into<Outgoing>,
+        parts: &[IoSlice<'_>],
+    ) -> Result<(), SendErrorKind> {
+        self.check_open()?;
+        let id = self.id;
+        let Shared {
+            pools,
+            settings,
+            sent,
+            ..
+        } = &mut *self.shared;
+        let Wire { link, stream, .. } = &mut *self.wire;
+        let limits = &settings.send_limits();
+        let result = link
+            .outbox
+            .send_copy(kind, parts, limits, pools, stream, |payload| {
+                sent.push_back((id, payload))
+            });
+        let len = parts.iter().map(|part| part.len()).sum();
+        match result {
+            Ok(()) => self.staged_message(len),
+            Err(kind) => self.refused(kind, len),
+        }
+        result
+    }
+
+    /// Sends frames that were encoded before; small ones are copied, large ones shared. Any number of connections can be
+    /// sent the same frames.
+    ///
+    /// # Errors
+    /// The reason; nothing was sent: `NotOpen`, `BacklogFull`, `OutOfBuffers`, `TooBig`.
+    pub fn send_frames(&mut self, frames: &Frames) -> Result<(), SendErrorKind> {
+        self.check_open()?;
+        let Shared {
+            pools, settings, ..
+        } = &mut *self.shared;
+        let result = self
+            .wire
+            .link
+            .outbox
+            .send_frames(frames, &settings.send_limits(), pools);
+        match result {
+            Ok(()) => self.staged_message(frames.as_bytes().len()),
+            Err(kind) => self.refused(kind, frames.as_bytes().len()),
+        }
+        result
+    }
+
+    /// Puts a ping into the connection's ring of control frames (RFC 6455 §5.5.2): 256 bytes, of which each frame takes two
+    /// and its payload. It goes out before messages that wait.
+    ///
+    /// # Errors
+    /// The reason; nothing was sent: `NotOpen`, `ControlFrameTooBig` above 125 bytes, `QueueFull`.
+    pub fn send_ping(&mut self, payload: &[u8]) -> Result<(), SendErrorKind> {
+        self.control(Opcode::Ping, payload)?;
+        self.shared.stats.sent.pings += 1;
+        Ok(())
+    }
+
+    /// Puts a pong into the ring (RFC 6455 §5.5.3), otherwise as [`send_ping`](Self::send_ping).
+    ///
+    /// # Errors
+    /// As `send_ping`.
+    pub fn send_pong(&mut self, payload: &[u8]) -> Result<(), SendErrorKind> {
+        self.control(Opcode::Pong, payload)?;
+        self.shared.stats.sent.pongs += 1;
+        Ok(())
+    }
+
+    /// See [`Conn::auto_pong`].
+    pub fn auto_pong(&mut self, payload: &[u8]) {
+        if self.check_open().is_err() {
+            return;
+        }
+        let payload = &payload[..payload.len().min(MAX_CONTROL_PAYLOAD)];
+        let id = self.id;
+        let Shared { pools, sent, .. } = &mut *self.shared;
+        let Wire { link, stream, .. } = &mut *self.wire;
+        link.outbox.auto_pong(payload, pools, stream, |payload| {
+            sent.push_back((id, payload))
+        });
+        self.shared.stats.sent.pongs += 1;
+        self.mark_dirty();
+    }
+
+    /// Starts the close handshake (RFC 6455 §7.1.2) behind everything that is staged; pings and pongs that wait are dropped.
+    /// A reason above 123 bytes is cut at a character boundary. Does nothing when the connection is not open any more.
+    ///
+    /// # Errors
+    /// A code that must not be on the wire; the connection stays as it is.
+    pub fn close(&mut self, code: CloseCode, reason: &str) -> Result<(), InvalidCloseCode> {
+        let pools = &mut self.shared.pools;
+        if self
+            .wire
+            .link
+            .close(code, reason, CloseCause::Application, pools)?
+        {
+            self.wire.closing(self.id, self.shared);
+        }
+        Ok(())
+    }
+
+    /// Starts the close handshake with a close frame that has no code (RFC 6455 §7.1.5), which the peer takes for 1005.
+    /// Otherwise as [`close`](Self::close).
+    pub fn close_empty(&mut self) {
+        if self.wire.link.close_empty(&mut self.shared.pools) {
+            self.wire.closing(self.id, self.shared);
+        }
+    }
+
+    /// Starts the close handshake at once: a frame in flight is finished, everything else that is staged is dropped, and its
+    /// payloads come back as discarded. Otherwise as [`close`](Self::close).
+    ///
+    /// # Errors
+    /// As `close`.
+    pub fn close_now(&mut self, code: CloseCode, reason: &str) -> Result<(), InvalidCloseCode> {
+        let id = self.id;
+        let Shared { pools, sent, .. } = &mut *self.shared;
+        let discarded = |payload| sent.push_back((id, payload));
+        if self.wire.link.close_now(code, reason, pools, discarded)? {
+            self.wire.closing(self.id, self.shared);
+        }
+        Ok(())
+    }
+
+    /// A zeroed or used buffer of the loop's pool, of just `len` bytes, to write a message into and send it without a copy.
+    /// `None` when a bound of the pool is reached, or above `max_message_size`.
+    #[must_use]
+    pub fn lease(&mut self, len: usize) -> Option<PoolBuf> {
+        let buffer = self.shared.pools.buffers.lease(len)?;
+        Some(self.shared.pools.buffers.entrust(buffer, len))
+    }
+
+    fn control(&mut self, opcode: Opcode, payload: &[u8]) -> Result<(), SendErrorKind> {
+        self.check_open()?;
+        self.wire
+            .link
+            .outbox
+            .control(opcode, payload, &mut self.shared.pools)?;
+        self.mark_dirty();
+        Ok(())
+    }
+
+    #[inline]
+    pub(super) fn check_open(&self) -> Result<(), SendErrorKind> {
+        if self.wire.link.state().is_open() {
+            Ok(())
+        } else {
+            Err(SendErrorKind::NotOpen)
+        }
+    }
+
+    #[inline]
+    fn staged_message(&mut self, bytes: usize) {
+        self.shared.stats.sent.messages += 1;
+        self.shared.stats.sent.bytes += bytes as u64;
+        self.mark_dirty();
+    }
+
+    pub(super) fn refused(&mut self, kind: SendErrorKind, len: usize) {
+        if kind == SendErrorKind::BacklogFull {
+            let flags = &mut self.wire.flags;
+            flags.refused = flags.refused.max(len.saturating_add(MAX_HEADER_LEN));
+            self.mark_dirty();
+        }
+    }
+
+    #[inline]
+    pub(super) fn mark_dirty(&mut self) {
+        let Wire { flags, .. } = &mut *self.wire;
+        self.shared.mark_dirty(self.id, flags);
+    }
+}
+
+impl fmt::Debug for Sender<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Sender({:?})", self.id)
+    }
+}
