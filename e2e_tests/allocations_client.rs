@@ -1,4 +1,5 @@
-//! After warm-up a client allocates nothing: counted by the allocator, over a million messages that come back.
+//! After warm-up a client and its server allocate nothing: counted by the allocator, over a million messages that come back,
+//! compressed and not.
 //!
 //! One loop that listens and dials itself, in one thread, so that what is counted is all there is. One test in this binary:
 //! the count is the process's.
@@ -14,8 +15,8 @@ use bytes::Bytes;
 use rand_chacha::{ChaCha20Rng, rand_core::SeedableRng};
 use stats_alloc::{INSTRUMENTED_SYSTEM, Region, StatsAlloc};
 use wsloop::{
-    Config, Conn, ConnId, Connect, EventLoop, Frames, Handler, HttpResponse, ListenAddr, Message,
-    MessageKind, Payload, Progress, Request, Response, Sent,
+    Compression, Config, Conn, ConnId, Connect, EventLoop, Frames, Handler, HttpResponse,
+    ListenAddr, Message, MessageKind, Payload, Progress, Request, Response, Sent,
 };
 
 #[global_allocator]
@@ -84,8 +85,12 @@ struct Round {
 }
 
 impl Round {
-    fn connect() -> Self {
-        let mut event_loop = EventLoop::new(Config::default().send_queue(4)).unwrap();
+    fn connect(compression: Compression) -> Self {
+        let config = Config::default()
+            .send_queue(4)
+            .compression(compression)
+            .compression_threshold(0);
+        let mut event_loop = EventLoop::new(config).unwrap();
         event_loop.set_rng(ChaCha20Rng::from_seed([3; 32]));
         let listener = event_loop
             .listen(SocketAddr::from(([127, 0, 0, 1], 0)))
@@ -147,11 +152,22 @@ impl Round {
 
 #[test]
 fn a_million_messages_of_a_client_allocate_nothing() {
-    let mut round = Round::connect();
+    allocate_nothing(Compression::Off);
+    if cfg!(feature = "deflate") {
+        allocate_nothing(Compression::Shared);
+        allocate_nothing(Compression::Dedicated);
+    }
+}
+
+fn allocate_nothing(compression: Compression) {
+    let mut round = Round::connect(compression);
     for _ in 0..20 {
         round.go();
     }
     round.app.messages = 0;
+    let id = round.app.client.unwrap();
+    let compresses = round.event_loop.connections().get(id).unwrap().compresses();
+    assert_eq!(compresses, compression != Compression::Off);
 
     let region = Region::new(ALLOCATOR);
     for _ in 0..MESSAGES.div_ceil(SMALL_PER_ROUND + OTHERS_PER_ROUND) {

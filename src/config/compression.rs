@@ -1,5 +1,5 @@
 /// What a loop does about permessage-deflate (RFC 7692): a question of memory, for a window is 32 KiB and what is needed to
-/// search it eight times as much.
+/// search it ten times as much.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[non_exhaustive]
 pub enum Compression {

@@ -108,8 +108,8 @@ settings! {
     /// Binary logarithm of the largest window in bytes that is compressed with, and of the one that the peer is asked to
     /// compress with when its window is kept (`server_max_window_bits`, `client_max_window_bits`), from 8 to 15. Default 15.
     compression_window_bits: u8 = 15;
-    /// Memory that compressing takes beside its window, from 1 (little, slow) to 9: 2 to the power of it and 9 more, in bytes.
-    /// Default 8.
+    /// Memory that compressing takes beside its window and its tables, from 1 (little) to 9: 7 times 2 to the power of it and 6
+    /// more, in bytes. Default 8.
     compression_memory_level: u8 = 8;
     /// Messages of fewer bytes are sent as they are, unless their sender asks for more. Default 64.
     compression_threshold: usize = 64;

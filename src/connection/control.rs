@@ -1,11 +1,10 @@
 use super::{
     SendErrorKind,
     frames::{MAX_CONTROL_FRAME, encode_close, encode_control},
-    mask_keys::MaskKeys,
 };
 use crate::{
     memory::{CONTROL_RING_LEN, ControlRing, MAX_FRAME_LEN},
-    protocol::{ClosePayload, FIN, MAX_CONTROL_PAYLOAD, Opcode, Role},
+    protocol::{ClosePayload, FIN, MAX_CONTROL_PAYLOAD, MaskKeys, Opcode, Role},
 };
 
 /// Room for everything of a server's that may wait, the ring and the automatic pong, and for one frame more, so that the last

@@ -30,7 +30,7 @@ impl Outbox {
         self.check_no_message_open()?;
         let outgoing = outgoing.into();
         let header = FrameHeader::new(outgoing.kind.opcode(), 0);
-        let packed = if self.packer.is_on() {
+        let packed = if self.compresses() {
             self.pack_copy(outgoing, parts, limits, pools)?
         } else {
             None
@@ -45,7 +45,7 @@ impl Outbox {
         let parts = [IoSlice::new(packed.as_bytes())];
         let staged = self.copy_frame(header, &parts, limits, pools, out, flushed);
         if staged.is_err() {
-            self.packer.forget();
+            self.forget_window();
         }
         packed.give_back(pools);
         staged
@@ -61,12 +61,12 @@ impl Outbox {
         pools: &mut Pools,
     ) -> Result<Option<Packed>, SendErrorKind> {
         let len = parts.iter().map(|part| part.len()).sum::<usize>();
-        if !self.packer.wants(outgoing, len, pools) {
+        if !self.wants_packing(outgoing, len, pools) {
             return Ok(None);
         }
         self.check_backlog(MAX_HEADER_LEN + len, limits)?;
         let parts = parts.iter().map(|part| &**part);
-        Ok(self.packer.pack(parts, len, pools))
+        Ok(self.pack(parts, len, pools))
     }
 
     /// Stages a copy of a fragment (RFC 6455 §5.4): the first one begins a message, the `last` one completes it.

@@ -1,5 +1,7 @@
 use std::time::{Duration, Instant};
 
+use crate::protocol::{Beat, Heartbeat};
+
 /// The timeouts of a connection, as configured.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Timeouts {
@@ -14,23 +16,11 @@ pub(crate) struct Timeouts {
 /// Nothing is rescheduled when bytes arrive: the moment is noted, and a deadline that comes due looks at it and may find that
 /// it has moved.
 #[derive(Debug)]
-pub(crate) struct Deadlines {
-    last_heard: Instant,
-    waiting: Waiting,
-}
-
-/// What the next deadline waits for.
-#[derive(Debug)]
-enum Waiting {
-    Bytes,
-    /// A heartbeat's ping was sent and nothing has come since.
-    Heartbeat {
-        sent: Instant,
-    },
+pub(crate) enum Deadlines {
+    /// The peer is listened to.
+    Alive(Heartbeat<Instant>),
     /// The close handshake is under way.
-    End {
-        by: Instant,
-    },
+    End { by: Instant },
 }
 
 /// What a deadline asks for.
@@ -47,29 +37,22 @@ pub(crate) enum Due {
 
 impl Deadlines {
     pub(crate) fn new(now: Instant) -> Self {
-        Self {
-            last_heard: now,
-            waiting: Waiting::Bytes,
-        }
+        Self::Alive(Heartbeat::new(now))
     }
 
     /// Bytes of the peer's arrived. After a heartbeat's ping: how long that took.
     #[inline]
     pub(crate) fn heard(&mut self, now: Instant) -> Option<Duration> {
-        self.last_heard = now;
-        match self.waiting {
-            Waiting::Heartbeat { sent } => {
-                self.waiting = Waiting::Bytes;
-                Some(now.saturating_duration_since(sent))
-            }
-            _ => None,
+        match self {
+            Self::Alive(heartbeat) => heartbeat.heard(now),
+            Self::End { .. } => None,
         }
     }
 
     /// The close handshake began; only the first call counts.
     pub(crate) fn closing(&mut self, now: Instant, timeouts: &Timeouts) {
-        if !matches!(self.waiting, Waiting::End { .. }) {
-            self.waiting = Waiting::End {
+        if matches!(self, Self::Alive(_)) {
+            *self = Self::End {
                 by: now + timeouts.close,
             };
         }
@@ -77,29 +60,20 @@ impl Deadlines {
 
     /// What is due at `now`. A due heartbeat counts as sent.
     pub(crate) fn poll(&mut self, now: Instant, timeouts: &Timeouts) -> Due {
-        let idle_at = timeouts.idle.map(|idle| self.last_heard + idle);
-        match self.waiting {
-            Waiting::End { by } if by <= now => Due::CloseTimeout,
-            Waiting::End { by } => Due::Later(Some(by)),
-            _ if idle_at.is_some_and(|at| at <= now) => Due::IdleTimeout,
-            Waiting::Heartbeat { sent } => {
-                let at = sent + timeouts.heartbeat_timeout;
-                if at <= now {
-                    Due::HeartbeatTimeout
-                } else {
-                    Due::Later(earlier(Some(at), idle_at))
-                }
-            }
-            Waiting::Bytes => {
-                let at = timeouts
-                    .heartbeat_interval
-                    .map(|interval| self.last_heard + interval);
-                if at.is_some_and(|at| at <= now) {
-                    self.waiting = Waiting::Heartbeat { sent: now };
-                    return Due::Heartbeat;
-                }
-                Due::Later(earlier(at, idle_at))
-            }
+        let heartbeat = match self {
+            Self::End { by } if *by <= now => return Due::CloseTimeout,
+            Self::End { by } => return Due::Later(Some(*by)),
+            Self::Alive(heartbeat) => heartbeat,
+        };
+        let idle_at = timeouts.idle.map(|idle| heartbeat.last_heard() + idle);
+        if idle_at.is_some_and(|at| at <= now) {
+            return Due::IdleTimeout;
+        }
+        let (interval, timeout) = (timeouts.heartbeat_interval, timeouts.heartbeat_timeout);
+        match heartbeat.poll(now, interval, timeout) {
+            Beat::Later(at) => Due::Later(earlier(at, idle_at)),
+            Beat::Ping => Due::Heartbeat,
+            Beat::TimedOut => Due::HeartbeatTimeout,
         }
     }
 }

@@ -1,4 +1,3 @@
-use super::packer::Packer;
 use crate::{
     config::{Compression, Config},
     memory::Occupancy,
@@ -29,7 +28,9 @@ pub(crate) struct Deflaters {
 /// What a connection has agreed on with its peer, with the windows that it keeps.
 #[derive(Default)]
 pub(crate) struct Agreement {
-    pub(super) packer: Packer,
+    /// As in [`Outbox`](super::outbox::Outbox).
+    pub(super) window_bits: u8,
+    pub(super) compressor: Option<Box<Compressor>>,
     /// `Some` exactly when the peer's window is kept from message to message.
     pub(super) decompressor: Option<Box<Decompressor>>,
 }
@@ -101,17 +102,19 @@ impl Deflaters {
     /// A server agrees. With no windows left, what was kept according to `params` no longer is; a server may say so in its
     /// answer whatever the client has offered (RFC 7692 §7.1.1).
     pub(crate) fn accept(&mut self, params: &mut DeflateParams) -> Agreement {
-        let agreement = Agreement {
-            packer: self.packer(params, Role::Server),
-            decompressor: if params.client_no_context_takeover {
-                None
-            } else {
-                self.lend_decompressor()
-            },
+        let (window_bits, compressor) = self.sending(params, Role::Server);
+        let decompressor = if params.client_no_context_takeover {
+            None
+        } else {
+            self.lend_decompressor()
         };
-        params.server_no_context_takeover = !agreement.packer.keeps_window();
-        params.client_no_context_takeover = agreement.decompressor.is_none();
-        agreement
+        params.server_no_context_takeover = compressor.is_none();
+        params.client_no_context_takeover = decompressor.is_none();
+        Agreement {
+            window_bits,
+            compressor,
+            decompressor,
+        }
     }
 
     /// The server has taken up what a client offered with `decompressor`.
@@ -120,7 +123,7 @@ impl Deflaters {
         params: &DeflateParams,
         decompressor: Option<Box<Decompressor>>,
     ) -> Agreement {
-        let packer = self.packer(params, Role::Client);
+        let (window_bits, compressor) = self.sending(params, Role::Client);
         let decompressor = if params.server_no_context_takeover {
             self.take_back_decompressor(decompressor);
             None
@@ -128,13 +131,14 @@ impl Deflaters {
             decompressor
         };
         Agreement {
-            packer,
+            window_bits,
+            compressor,
             decompressor,
         }
     }
 
     /// What one end sends with. It need not keep its window although it might.
-    fn packer(&mut self, params: &DeflateParams, role: Role) -> Packer {
+    fn sending(&mut self, params: &DeflateParams, role: Role) -> (u8, Option<Box<Compressor>>) {
         let direction = params.direction(role);
         let bits = direction.window_bits.min(self.window_bits);
         let own = if direction.context_takeover {
@@ -146,7 +150,7 @@ impl Deflaters {
         } else {
             None
         };
-        Packer::new(bits, own)
+        (bits, own)
     }
 
     fn lend_decompressor(&mut self) -> Option<Box<Decompressor>> {
@@ -156,7 +160,7 @@ impl Deflaters {
 
     /// The connection is over, or never began.
     pub(crate) fn take_back(&mut self, agreement: Agreement) {
-        if let Some(mut compressor) = agreement.packer.into_own() {
+        if let Some(mut compressor) = agreement.compressor {
             compressor.reset();
             self.compressors.take_back(compressor);
         }

@@ -3,8 +3,8 @@ use std::{fmt, sync::Arc};
 use bytes::{Bytes, BytesMut};
 
 use crate::protocol::{
-    ClosePayload, FrameHeader, MAX_CONTROL_PAYLOAD, MAX_HEADER_LEN, MessageKind, Opcode,
-    ParsedHeader, ProtocolError, Role, Rules, apply_mask,
+    ClosePayload, Fragmenter, FrameBuilder, FrameHeader, MAX_CONTROL_PAYLOAD, MAX_HEADER_LEN,
+    MessageKind, Opcode, ParsedHeader, ProtocolError, Role, Rules, apply_mask,
 };
 #[cfg(feature = "deflate")]
 use crate::protocol::{Compressor, RSV1};
@@ -235,6 +235,15 @@ impl FramesBuilder {
         self.frame(FrameHeader::new(opcode, last.len() as u64), last)
     }
 
+    /// A message in fragments of at most `max` bytes (RFC 6455 §5.4); 0 counts as 1.
+    #[must_use]
+    pub fn split(self, kind: MessageKind, payload: &[u8], max: usize) -> Self {
+        let parts = Fragmenter::new(kind, payload, max);
+        parts.fold(self, |builder, (frame, part)| {
+            builder.frame(frame.header(part.len()), part)
+        })
+    }
+
     /// A ping (RFC 6455 §5.5.2).
     ///
     /// # Errors
@@ -394,15 +403,9 @@ pub(crate) fn encode_control(
 
 /// Writes a frame to the front of `out`, which has room for it, masked as its header says; returns its length.
 fn encode_frame(header: FrameHeader, payload: &[u8], out: &mut [u8]) -> usize {
-    let mut encoded = [0; MAX_HEADER_LEN];
-    let header_len = header.encode(&mut encoded);
-    out[..header_len].copy_from_slice(&encoded[..header_len]);
-    let end = header_len + payload.len();
-    out[header_len..end].copy_from_slice(payload);
-    if let Some(key) = header.mask {
-        apply_mask(key, 0, &mut out[header_len..end]);
-    }
-    end
+    let encoded = FrameBuilder::from(header).encode(payload, out);
+    debug_assert!(encoded.is_ok(), "{encoded:?}");
+    encoded.unwrap_or(0)
 }
 
 #[cfg(test)]
@@ -417,6 +420,7 @@ mod tests {
             .ping(b"p")
             .unwrap()
             .fragments(MessageKind::Text, &[])
+            .split(MessageKind::Text, b"in pieces", 4)
             .build();
         assert_eq!(
             Frames::from_raw(frames.as_bytes().to_vec()).unwrap(),

@@ -2,13 +2,13 @@ use std::ops::Range;
 
 use super::{
     Pools,
-    assembly::{Assembly, Progress},
+    assembly::Assembly,
     streaming::{Piece, Streaming},
 };
 use crate::{
     memory::Buffer,
     protocol::{
-        FrameHeader, MessageKind, Opcode, ParsedHeader, ProtocolError, Rules, apply_mask,
+        FrameHeader, MessageKind, Opcode, ParsedHeader, Progress, ProtocolError, Rules, apply_mask,
         is_valid_utf8,
     },
 };
@@ -149,7 +149,7 @@ impl Inbox {
             .as_ref()?
             .message
             .as_ref()
-            .map(|message| message.len)
+            .map(|message| message.incoming.len)
     }
 
     fn message_mut(&mut self) -> Option<&mut Assembly> {
@@ -205,10 +205,10 @@ impl Inbox {
         let message = self.unfinished.as_mut()?.message.take()?;
         self.release_if_finished(pools);
         Some(Assembled {
-            kind: message.kind,
-            is_compressed: message.is_compressed,
+            kind: message.incoming.kind,
+            is_compressed: message.incoming.is_compressed,
             buffer: message.buffer,
-            len: message.len,
+            len: message.incoming.len,
         })
     }
 

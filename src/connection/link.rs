@@ -2,9 +2,9 @@ use std::time::Instant;
 
 use super::{
     Agreement, Close, CloseCause, Initiator, InvalidCloseCode, Pools, Sent, deadlines::Deadlines,
-    inbox::Inbox, outbox::Outbox, state::State,
+    inbox::Inbox, outbox::Outbox,
 };
-use crate::protocol::{CloseCode, ClosePayload, Decompressor, Role};
+use crate::protocol::{CloseCode, ClosePayload, Decompressor, Role, State};
 
 /// One connection of the protocol: its state, its input, its output, its deadlines.
 ///
@@ -40,14 +40,15 @@ impl Link {
 
     /// Both ends have agreed on compression, or that there is none.
     pub(crate) fn agree(&mut self, agreement: Agreement) {
-        self.outbox.packer = agreement.packer;
+        self.outbox.window_bits = agreement.window_bits;
+        self.outbox.compressor = agreement.compressor;
         self.decompressor = agreement.decompressor;
     }
 
     /// True exactly when messages may be compressed.
     #[inline]
     pub(crate) fn compresses(&self) -> bool {
-        self.outbox.packer.is_on()
+        self.outbox.compresses()
     }
 
     pub(crate) fn role(&self) -> Role {
@@ -177,7 +178,8 @@ impl Link {
         self.inbox.clear(pools);
         self.outbox.discard_all(pools, discarded);
         pools.take_back(Agreement {
-            packer: std::mem::take(&mut self.outbox.packer),
+            window_bits: std::mem::take(&mut self.outbox.window_bits),
+            compressor: self.outbox.compressor.take(),
             decompressor: self.decompressor.take(),
         });
         true

@@ -2,7 +2,7 @@
 //!
 //! | to fix | look in |
 //! | --- | --- |
-//! | who may do what when, the close handshake | `state`, `link` |
+//! | the close handshake | `link` |
 //! | frames in: parsing, what is kept of partial input | `inbox` |
 //! | fragmented messages, frames that arrive in pieces, growth of their buffers | `assembly` |
 //! | messages that are passed on in pieces, as they arrive | `streaming` |
@@ -12,7 +12,6 @@
 //! | pings, pongs and the close frame, while they wait | `control` |
 //! | timeouts | `deadlines` |
 //! | what is sent | `payload`, `frames` |
-//! | where mask keys come from | `mask_keys` |
 //! | compression: windows, and who has which | `deflaters` |
 //! | compression: messages out | `packer` |
 //! | compression: messages in | `inflate` |
@@ -28,7 +27,6 @@ mod frames;
 mod inbox;
 mod inflate;
 mod link;
-mod mask_keys;
 mod outbox;
 mod packer;
 mod payload;
@@ -36,7 +34,6 @@ mod pools;
 mod queue;
 mod segment;
 mod sent;
-mod state;
 mod streaming;
 
 pub use close::{Close, CloseCause, Initiator};

@@ -4,12 +4,11 @@ use super::{
     Frames, Payload, Pools, SendError, SendErrorKind, Sent,
     copies::DIRECT_WRITE_MIN,
     frames::Encoded,
-    packer::Packer,
     queue::Queue,
     segment::{Message, Segment, Walk},
 };
 use crate::protocol::{
-    ClosePayload, FrameHeader, MAX_CONTROL_PAYLOAD, MessageKind, Opcode, Outgoing, Role,
+    ClosePayload, Compressor, FrameHeader, MAX_CONTROL_PAYLOAD, MessageKind, Opcode, Outgoing, Role,
 };
 
 /// What waits to be written on a connection.
@@ -22,7 +21,10 @@ pub(crate) struct Outbox {
     pub(super) blocked: bool,
     /// The message that was begun in fragments and has no last one yet.
     pub(super) open: Option<MessageKind>,
-    pub(super) packer: Packer,
+    /// Binary logarithm of the window that the peer inflates with; 0 when it was agreed not to compress.
+    pub(super) window_bits: u8,
+    /// `Some` exactly when our window is kept from message to message.
+    pub(super) compressor: Option<Box<Compressor>>,
 }
 
 /// The bounds of a connection's backlog, as configured.
@@ -50,7 +52,8 @@ impl Outbox {
             queue: None,
             blocked: false,
             open: None,
-            packer: Packer::default(),
+            window_bits: 0,
+            compressor: None,
         }
     }
 
@@ -104,8 +107,8 @@ impl Outbox {
         if let Err(kind) = self.check_backlog(header_len + payload_len, limits) {
             return Err(SendError { kind, payload });
         }
-        let packed = if self.packer.wants(outgoing, payload_len, pools) {
-            self.packer.pack_payload(&payload, pools)
+        let packed = if self.wants_packing(outgoing, payload_len, pools) {
+            self.pack_payload(&payload, pools)
         } else {
             None
         };
@@ -136,7 +139,7 @@ impl Outbox {
         limits: &SendLimits,
         pools: &mut Pools,
     ) -> Result<(), SendErrorKind> {
-        let (frames, is_compressed) = frames.for_window(self.packer.window_bits());
+        let (frames, is_compressed) = frames.for_window(self.window_bits);
         if frames.as_bytes().is_empty() {
             return Ok(());
         }
@@ -147,7 +150,7 @@ impl Outbox {
         }
         if is_compressed {
             // The peer's window has in it now what ours has not.
-            self.packer.forget();
+            self.forget_window();
         }
         Ok(())
     }

@@ -1,45 +1,21 @@
-use super::{Payload, Pools};
+use super::{Payload, Pools, outbox::Outbox};
 use crate::{
     memory::Buffer,
     protocol::{Compress, Compressor, Outgoing},
 };
 
 /// Compresses what one connection sends (RFC 7692 §7.2.1).
-#[derive(Default)]
-pub(crate) struct Packer {
-    /// Binary logarithm of the window that the peer inflates with; 0 when it was agreed not to compress.
-    window_bits: u8,
-    /// `Some` exactly when the window is kept from message to message.
-    own: Option<Box<Compressor>>,
-}
-
-impl Packer {
-    pub(super) fn new(window_bits: u8, own: Option<Box<Compressor>>) -> Self {
-        Self { window_bits, own }
-    }
-
+impl Outbox {
     /// True exactly when compression was agreed on.
     #[inline]
-    pub(crate) fn is_on(&self) -> bool {
+    pub(crate) fn compresses(&self) -> bool {
         self.window_bits != 0
-    }
-
-    pub(super) fn window_bits(&self) -> u8 {
-        self.window_bits
-    }
-
-    pub(super) fn keeps_window(&self) -> bool {
-        self.own.is_some()
-    }
-
-    pub(super) fn into_own(self) -> Option<Box<Compressor>> {
-        self.own
     }
 
     /// True exactly when a message of `len` bytes is to be compressed.
     #[inline]
-    pub(super) fn wants(&self, outgoing: Outgoing, len: usize, pools: &Pools) -> bool {
-        self.is_on()
+    pub(super) fn wants_packing(&self, outgoing: Outgoing, len: usize, pools: &Pools) -> bool {
+        self.compresses()
             && match outgoing.compress {
                 Compress::Never => false,
                 Compress::Always => true,
@@ -50,7 +26,7 @@ impl Packer {
             }
     }
 
-    /// Compresses a payload into a leased buffer; returns the buffer and how much of it is in use. `None`: as [`Packer::pack`].
+    /// Compresses a payload into a leased buffer; returns the buffer and how much of it is in use. `None`: as [`Outbox::pack`].
     pub(super) fn pack_payload(
         &mut self,
         payload: &Payload,
@@ -75,14 +51,14 @@ impl Packer {
             (buffer, packed.len)
         });
         if kept.is_none() {
-            self.forget();
+            self.forget_window();
         }
         packed.give_back(pools);
         kept
     }
 
     /// Compresses a message of `len` bytes, given in parts. `None` when it does not become shorter or there is no room for it:
-    /// then it goes out as it is. Otherwise it has to go out like this, or be [forgotten](Self::forget).
+    /// then it goes out as it is. Otherwise it has to go out like this, or be [forgotten](Self::forget_window).
     pub(super) fn pack<'a>(
         &mut self,
         message: impl IntoIterator<Item = &'a [u8], IntoIter: Clone>,
@@ -98,7 +74,7 @@ impl Packer {
             pools.buffers.lease(room)?
         };
         let room = &mut buffer[..room];
-        let packed_len = match &mut self.own {
+        let packed_len = match &mut self.compressor {
             Some(own) => own.compress(message, room, true),
             None => deflaters
                 .alone(self.window_bits)
@@ -113,13 +89,13 @@ impl Packer {
             return Some(packed);
         }
         packed.give_back(pools);
-        self.forget();
+        self.forget_window();
         None
     }
 
     /// The peer's window and ours are not the same any more: ours starts anew, which the peer need not know.
-    pub(super) fn forget(&mut self) {
-        if let Some(own) = &mut self.own {
+    pub(super) fn forget_window(&mut self) {
+        if let Some(own) = &mut self.compressor {
             own.reset();
         }
     }

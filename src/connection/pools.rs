@@ -1,10 +1,8 @@
-use super::{
-    Agreement, deflaters::Deflaters, inbox::Unfinished, mask_keys::MaskKeys, queue::Queue,
-};
+use super::{Agreement, deflaters::Deflaters, inbox::Unfinished, queue::Queue};
 use crate::{
     config::Config,
     memory::{Buffer, BufferPool, Recycler},
-    protocol::{Decompressor, DeflateParams},
+    protocol::{Decompressor, DeflateParams, MaskKeys},
 };
 
 /// How many boxes of unfinished state are kept for reuse; above it they are freed. One box is at most about a kilobyte.

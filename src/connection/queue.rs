@@ -6,10 +6,9 @@ use std::{
 use super::{
     Outcome, Pools, SendErrorKind, Sent,
     control::Control,
-    mask_keys::MaskKeys,
     segment::{Copied, Frame, Segment, Walk},
 };
-use crate::protocol::{ClosePayload, Opcode, Role};
+use crate::protocol::{ClosePayload, MaskKeys, Opcode, Role};
 
 /// Slices handed to the kernel in one `writev`. Linux takes 1,024; beyond a few dozen there is nothing to gain.
 const MAX_SLICES: usize = 64;

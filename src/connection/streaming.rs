@@ -1,10 +1,5 @@
-use super::{
-    assembly::FrameRest,
-    inbox::{Event, Fault, whole_frame},
-};
-use crate::protocol::{
-    FrameHeader, MessageKind, Opcode, ParsedHeader, ProtocolError, Rules, Utf8Validator,
-};
+use super::inbox::{Event, Fault, whole_frame};
+use crate::protocol::{FrameHeader, Incoming, MessageKind, ParsedHeader, Progress, Rules};
 
 /// Messages of a connection that are passed on in pieces, as they arrive, with no buffer of their own.
 #[derive(Default)]
@@ -16,12 +11,7 @@ pub(crate) struct Streaming {
 }
 
 struct Streamed {
-    kind: MessageKind,
-    utf8: Utf8Validator,
-    /// Bytes of the frames so far, the one under way as a whole: bounded by `max_message_size`.
-    len: usize,
-    /// The frame whose payload is arriving; `None` between fragments.
-    frame: Option<FrameRest>,
+    incoming: Incoming,
     /// True exactly when a piece of it was passed on.
     begun: bool,
 }
@@ -70,13 +60,16 @@ impl Streaming {
         position: &mut usize,
         rules: &Rules,
     ) -> Result<Option<Event>, Fault> {
-        let in_frame = |message: &&mut Streamed| message.frame.is_some();
-        if self.message.as_mut().filter(in_frame).is_none() {
+        let remaining = |message: &Streamed| message.incoming.remaining();
+        if self.message.as_ref().and_then(remaining).is_none() {
             let bytes = &mut input[*position..];
             let ParsedHeader::Complete(header, header_len) = FrameHeader::parse(bytes)? else {
                 return Ok(None);
             };
-            rules.check(&header, self.message.as_ref().map(|message| message.len))?;
+            rules.check(
+                &header,
+                self.message.as_ref().map(|message| message.incoming.len),
+            )?;
             let starts_at = *position + header_len;
             if header.opcode.is_control() {
                 if header.payload_len > (bytes.len() - header_len) as u64 {
@@ -96,18 +89,10 @@ impl Streaming {
 
     fn begin_frame(&mut self, header: &FrameHeader) {
         let message = self.message.get_or_insert_with(|| Streamed {
-            kind: match header.opcode {
-                Opcode::Text => MessageKind::Text,
-                _ => MessageKind::Binary,
-            },
-            utf8: Utf8Validator::default(),
-            len: 0,
-            frame: None,
+            incoming: Incoming::new(header),
             begun: false,
         });
-        let frame = FrameRest::new(header);
-        message.len = message.len.saturating_add(frame.remaining());
-        message.frame = Some(frame);
+        message.incoming.begin_frame(header);
     }
 
     /// What has arrived of the frame under way.
@@ -120,37 +105,23 @@ impl Streaming {
         let Some(message) = &mut self.message else {
             return Ok(None);
         };
-        let Some(frame) = &mut message.frame else {
+        let Some(remaining) = message.incoming.remaining() else {
             return Ok(None);
         };
-        let end = input.len().min(position.saturating_add(frame.remaining()));
+        let end = input.len().min(position.saturating_add(remaining));
         let range = *position..end;
         // An empty frame is a piece too: it may begin or complete a message.
-        if range.is_empty() && frame.remaining() > 0 {
+        if range.is_empty() && remaining > 0 {
             return Ok(None);
         }
         *position = end;
-        let arrived = &mut input[range.clone()];
-        frame.take(arrived);
-        let check_utf8 = message.kind == MessageKind::Text && rules.check_utf8;
-        if check_utf8 {
-            let checked = message.utf8.feed(arrived);
-            checked.map_err(|_| ProtocolError::InvalidUtf8)?;
-        }
-        let ended = frame.remaining() == 0;
+        let progress = message.incoming.take(&mut input[range.clone()], rules)?;
         let piece = Piece {
-            kind: message.kind,
+            kind: message.incoming.kind,
             first: !std::mem::replace(&mut message.begun, true),
-            last: ended && frame.fin,
+            last: progress == Progress::Message,
         };
-        if ended {
-            message.frame = None;
-        }
         if piece.last {
-            if check_utf8 {
-                let checked = message.utf8.finish();
-                checked.map_err(|_| ProtocolError::InvalidUtf8)?;
-            }
             self.message = None;
         }
         Ok(Some(Event::Piece(piece, range)))
@@ -160,7 +131,8 @@ impl Streaming {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::protocol::{MAX_HEADER_LEN, Role, apply_mask};
+    use crate::protocol::Opcode;
+    use crate::protocol::{MAX_HEADER_LEN, ProtocolError, Role, apply_mask};
 
     const RULES: Rules = Rules {
         role: Role::Server,

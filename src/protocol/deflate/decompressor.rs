@@ -12,7 +12,7 @@ use crate::protocol::ProtocolError;
 const WINDOW_BITS: u8 = 15;
 const WINDOW_LEN: usize = 1 << WINDOW_BITS;
 
-/// Inflates messages (RFC 7692 §7.2.2). It takes about 48 KiB, all of it at the start.
+/// Inflates messages (RFC 7692 §7.2.2). It takes about 47 KiB, all of it at the start.
 pub struct Decompressor {
     stream: Inflate,
 }

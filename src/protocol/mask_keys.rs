@@ -1,6 +1,7 @@
+use alloc::{boxed::Box, vec};
 use rand_chacha::rand_core::CryptoRng;
 
-use crate::protocol::Role;
+use super::Role;
 
 /// Bytes that are fetched from the generator at a time: keys for 64 frames.
 const BLOCK_LEN: usize = 256;
