@@ -42,6 +42,7 @@
 //! | 3 | `driver` | the application | the only code that calls it: read, dispatch, flush, settle |
 //! | 2 | `transport` | sockets | streams, listeners, socket options, host names, mailbox of other threads, tokens |
 //! | 1 | `connection` | bytes, the time as an argument | state machine, inbox, outbox, deadlines |
+//! | 1 | `blocking` | any stream | one connection over `Read` and `Write` |
 //! | 1 | `memory` | nothing | buffer pool, slots, control ring, timers |
 //! | 1 | `config` | numbers | settings and their checks |
 //! | 0 | `protocol` | slices | frames, masking, UTF-8, close codes, the opening handshake as text |
@@ -74,6 +75,8 @@ extern crate alloc;
 #[macro_use]
 mod trace;
 
+#[cfg(feature = "std")]
+pub mod blocking;
 #[cfg(feature = "std")]
 mod client;
 #[cfg(feature = "std")]

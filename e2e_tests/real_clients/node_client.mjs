@@ -15,7 +15,9 @@ import WebSocket from 'ws';
 const DEADLINE = 30_000; // milliseconds, for one scenario
 const MODE = process.env.WSLOOP_DEFLATE ?? 'off'; // of the server
 const LIMIT = 16 << 20; // bytes, the largest message that the server takes
-const SIZES = [0, 1, 125, 126, 127, 4095, 4096, 4097, 65535, 65536, 65537, 1 << 20, LIMIT];
+// Noise becomes a little longer when it is compressed, and the limit counts that too.
+const LARGEST = MODE === 'off' ? LIMIT : LIMIT - (1 << 16);
+const SIZES = [0, 1, 125, 126, 127, 4095, 4096, 4097, 65535, 65536, 65537, 1 << 20, LARGEST];
 
 const scenarios = [];
 const scenario = (name, play) => scenarios.push({ name, play });
@@ -119,9 +121,9 @@ async function connect(server) {
 
 // --- Scenarios -----------------------------------------------------------------------------------------------------
 
-scenario('handshake without extension or subprotocol', async (server) => {
+scenario('handshake without subprotocol, and with the extension that was set', async (server) => {
   const { ws } = await connect(server);
-  check(ws.extensions === '', `an extension was accepted: ${ws.extensions}`);
+  check((ws.extensions !== '') === (MODE !== 'off'), `extensions: ${ws.extensions}`);
   check(ws.protocol === '', `a subprotocol was accepted: ${ws.protocol}`);
 });
 

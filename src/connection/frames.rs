@@ -4,7 +4,7 @@ use bytes::{Bytes, BytesMut};
 
 use crate::protocol::{
     ClosePayload, Fragmenter, FrameBuilder, FrameHeader, MAX_CONTROL_PAYLOAD, MAX_HEADER_LEN,
-    MessageKind, Opcode, ParsedHeader, ProtocolError, Role, Rules, apply_mask,
+    MessageKind, Opcode, ParsedHeader, ProtocolError, Role, Rules,
 };
 #[cfg(feature = "deflate")]
 use crate::protocol::{Compressor, RSV1};
@@ -411,6 +411,7 @@ fn encode_frame(header: FrameHeader, payload: &[u8], out: &mut [u8]) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::protocol::apply_mask;
 
     #[test]
     fn what_is_built_passes_the_check() {

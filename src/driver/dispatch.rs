@@ -5,9 +5,8 @@ use super::{
     receive::Budget,
 };
 use crate::{
-    connection::{Event, Fault, Piece},
-    memory::Buffer,
-    protocol::{ClosePayload, MessageKind, Opcode},
+    connection::{Assembled, Event, Fault, Piece},
+    protocol::{ClosePayload, Opcode},
 };
 
 /// From bytes in the scratch buffer to calls of the application.
@@ -83,24 +82,23 @@ impl<H: Handler<M>, M> Driver<'_, H, M> {
         if message.is_compressed {
             self.deliver_packed(id, message, unread);
         } else {
-            self.deliver_leased(id, message.kind, message.buffer, message.len, unread);
+            self.deliver_leased(id, message, unread);
         }
     }
 
-    /// A message in the first `len` bytes of a buffer of its own.
-    pub(super) fn deliver_leased(
-        &mut self,
-        id: ConnId,
-        kind: MessageKind,
-        buffer: Buffer,
-        len: usize,
-        unread: Range<usize>,
-    ) {
+    /// A message in a buffer of its own, inflated if it was compressed.
+    pub(super) fn deliver_leased(&mut self, id: ConnId, message: Assembled, unread: Range<usize>) {
+        let Assembled {
+            kind,
+            is_compressed,
+            buffer,
+            len,
+        } = message;
         let mut message = Some(self.core.shared.pools.buffers.entrust(buffer, len));
         if let Some(mut conn) = open_conn(self.core, id, &self.scratch[unread]) {
             conn.count_received_message();
-            if conn.streams_messages() {
-                // It has been put together although pieces were asked for: it was compressed.
+            if is_compressed && conn.streams_messages() {
+                // It has been put together although pieces were asked for.
                 let bytes = message.as_deref().unwrap_or_default();
                 let fragment = Fragment::new(Piece::whole(kind), bytes);
                 self.app.on_fragment(&mut conn, fragment);

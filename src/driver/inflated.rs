@@ -53,7 +53,15 @@ impl<H: Handler<M>, M> Driver<'_, H, M> {
         let there = unread.end;
         match inflated {
             Ok(Inflated::There(len)) => self.deliver_there(id, kind, there..there + len, unread),
-            Ok(Inflated::Leased(buffer, len)) => self.deliver_leased(id, kind, buffer, len, unread),
+            Ok(Inflated::Leased(buffer, len)) => {
+                let message = Assembled {
+                    kind,
+                    is_compressed: true,
+                    buffer,
+                    len,
+                };
+                self.deliver_leased(id, message, unread);
+            }
             Err(fault) => {
                 if let Some((wire, shared)) = self.core.wire_mut(id) {
                     wire.fail(id, fault, shared);
