@@ -8,7 +8,8 @@ use std::{
 
 use socket2::SockRef;
 use wsloop::{
-    Config, HandshakeFailure, HttpResponse, ListenAddr, PeerAddr, protocol::handshake::HeaderError,
+    Config, HandshakeFailure, HttpResponse, ListenAddr, OriginPolicy, PeerAddr,
+    protocol::handshake::HeaderError,
 };
 
 use super::support::{
@@ -240,13 +241,13 @@ fn the_application_sees_everything_of_the_request() {
             Ok(())
         }));
     });
-    let more = "Origin: http://page.example\r\nX-More: one\r\nX-More: two\r\n\
+    let more = "Origin: http://localhost\r\nX-More: one\r\nX-More: two\r\n\
         Sec-WebSocket-Protocol: chat, superchat\r\nSec-WebSocket-Protocol: mqtt\r\n\
         Sec-WebSocket-Extensions: permessage-deflate; client_max_window_bits\r\n";
     let (client, answer) = Client::connect_with(server.addr, "/room/7?user=a%20b&x=?", more);
     server.expect_note(
         "GET /room/7?user=a%20b&x=? /room/7 Some(\"user=a%20b&x=?\") Some(\"localhost\") \
-         Some(\"http://page.example\") Some(\"dGhlIHNhbXBsZSBub25jZQ==\") Some(\"one\") 2 None \
+         Some(\"http://localhost\") Some(\"dGhlIHNhbXBsZSBub25jZQ==\") Some(\"one\") 2 None \
          [\"chat\", \"superchat\", \"mqtt\"] 11 \
          [\"permessage-deflate; client_max_window_bits\"] 1 true",
     );
@@ -254,6 +255,80 @@ fn the_application_sees_everything_of_the_request() {
     server.expect_note(&format!("{:?}", Some(server.listeners[0].0)));
     assert_eq!(answer.header("Sec-WebSocket-Protocol"), None, "none chosen");
     assert_eq!(answer.header("Sec-WebSocket-Extensions"), None);
+}
+
+#[test]
+fn pages_of_other_sites_are_refused() {
+    let list = OriginPolicy::List(vec!["https://example.com".to_owned()]);
+    for (policy, origin, status) in [
+        (OriginPolicy::SameHost, "http://localhost", 101),
+        (OriginPolicy::SameHost, "http://evil.example", 403),
+        (OriginPolicy::SameHost, "null", 403),
+        (list.clone(), "https://example.com", 101),
+        (list, "http://localhost", 403),
+        (OriginPolicy::Any, "http://evil.example", 101),
+    ] {
+        let config = Config::default().allowed_origins(policy);
+        let server = Server::start(config, |_| {});
+        let mut client = Client::raw(server.addr);
+        let more = format!("Origin: {origin}\r\nCookie: session=secret\r\n");
+        client.write(upgrade_request("/", &more).as_bytes());
+        assert_eq!(client.read_head().status, status, "{origin}");
+        let refused = u64::from(status == 403);
+        assert_eq!(server.stats().refused.origin, refused);
+        // The application was not even asked.
+        let asked = |event: &Event| matches!(event, Event::Upgrade { .. });
+        assert_eq!(server.events().iter().any(asked), refused == 0);
+    }
+    // Without an origin it is no browser.
+    Server::echo().connect();
+}
+
+#[test]
+fn subprotocols_of_the_settings_are_chosen_in_their_order() {
+    let names = ["v3", "v2", "v1"].map(str::to_owned).to_vec();
+    let server = Server::start(Config::default().subprotocols(names), |app| {
+        app.on_upgrade = Some(Box::new(|request, response| {
+            match request.path() {
+                "/own" => response.subprotocol("other").unwrap(),
+                "/none" => response.decline_subprotocols(),
+                "/later" => response.defer(),
+                _ => {}
+            }
+            Ok(())
+        }));
+        app.on_deferred = Some(Box::new(|connections, upgrade| {
+            connections.deferred(upgrade).unwrap().accept();
+        }));
+    });
+    for (path, offers, chosen) in [
+        ("/", "v1, v2", Some("v2")),
+        ("/later", "v1, v2", Some("v2")),
+        ("/", "other", None),
+        ("/own", "v1, other", Some("other")),
+        ("/none", "v1", None),
+    ] {
+        let more = format!("Sec-WebSocket-Protocol: {offers}\r\n");
+        let (_, answer) = Client::connect_with(server.addr, path, &more);
+        assert_eq!(answer.header("Sec-WebSocket-Protocol"), chosen, "{path}");
+    }
+    let (_, answer) = Client::connect_with(server.addr, "/", "");
+    assert_eq!(answer.header("Sec-WebSocket-Protocol"), None);
+}
+
+#[test]
+fn cookies_are_found_by_name() {
+    let server = Server::start(Config::default(), |app| {
+        let report = app.reporter();
+        app.on_upgrade = Some(Box::new(move |request, _| {
+            let seen = format!("{:?} {:?}", request.cookie("b"), request.cookie("c"));
+            report.send(Event::Note(seen)).unwrap();
+            Ok(())
+        }));
+    });
+    let more = "Cookie: a=1; b=2\r\nCookie: b=3\r\n";
+    let _client = Client::connect_with(server.addr, "/", more);
+    server.expect_note("Some(\"2\") None");
 }
 
 #[test]

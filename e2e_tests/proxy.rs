@@ -7,7 +7,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use wsloop::{CloseCause, CloseCode, Config, HttpResponse, Initiator};
+use wsloop::{CloseCause, CloseCode, Config, HttpResponse, Initiator, OriginPolicy};
 
 use super::support::{
     Client, DEADLINE, EchoServer, Event, Frame, Server, masked_frame, pattern, upgrade_request,
@@ -314,7 +314,8 @@ fn a_client_that_leaves_takes_the_attempt_with_it() {
 
 #[test]
 fn what_the_request_says_is_passed_on_and_what_the_answer_says_back() {
-    let server = Server::start(Config::default(), |app| {
+    let config = Config::default().allowed_origins(OriginPolicy::Any);
+    let server = Server::start(config, |app| {
         app.on_upgrade = Some(Box::new(|request, response| {
             assert_eq!(request.target(), "/chat?room=1");
             assert!(request.subprotocols().eq(["v1", "v2"]));

@@ -17,7 +17,7 @@ use signal_hook_mio::v1_0::Signals;
 use wsloop::{
     Close, CloseCause, CloseCode, Config, Conn, ConnId, Connect, ConnectConfigError, ConnectError,
     Connections, DialId, EventLoop, Fragment, Handler, HandshakeFailure, HttpResponse, Initiator,
-    ListenAddr, Message, Request, Response, SendErrorKind, SourceId, UpgradeId,
+    ListenAddr, Message, OriginPolicy, Request, Response, SendErrorKind, SourceId, UpgradeId,
     protocol::handshake::ResponseHead,
 };
 
@@ -71,6 +71,8 @@ impl Options {
             // The client waits for the upstream server, and has to send its request before.
             .upgrade_timeout(connect_timeout.saturating_add(defaults.upgrade_timeout))
             .idle_timeout(self.idle_timeout.map(Duration::from_secs))
+            // Which pages may connect is for the upstream server to say.
+            .allowed_origins(OriginPolicy::Any)
             // Out of reach. Reading would pause by itself on the side for which bytes wait; if the upstream server does the
             // same, neither reads what the other has to get rid of. Here the opposite side pauses.
             .high_water(defaults.max_backlog)

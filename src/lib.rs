@@ -120,8 +120,8 @@ pub use memory::{Occupancy, PoolBuf};
 pub use protocol::{
     Backoff, CloseCode, MessageKind, ProtocolError, UrlError,
     handshake::{
-        ClientRequestError, HandshakeError, HeaderError, HttpResponse, Response, ResponseError,
-        ResponseHead,
+        ClientRequestError, HandshakeError, HeaderError, HttpResponse, OriginPolicy, Response,
+        ResponseError, ResponseHead,
     },
 };
 #[cfg(feature = "std")]

@@ -170,7 +170,7 @@ scenario('2000 messages in flight, in order, with pings among them', async (serv
 });
 
 scenario('large messages in flight', async (server) => {
-  await converse(await connect(server), [LIMIT, 1 << 20, 0, LIMIT, 1, 1 << 20, LIMIT].map(anyMessage));
+  await converse(await connect(server), [LARGEST, 1 << 20, 0, LARGEST, 1, 1 << 20, LARGEST].map(anyMessage));
 });
 
 scenario('32 connections side by side', async (server) => {

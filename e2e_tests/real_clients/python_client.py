@@ -178,7 +178,7 @@ async def _(server):
 @scenario("large messages in flight")
 async def _(server):
     ws = await server.connect()
-    await converse(ws, [any_message(size) for size in [LIMIT, 1 << 20, 0, LIMIT, 1, 1 << 20, LIMIT]])
+    await converse(ws, [any_message(size) for size in [LARGEST, 1 << 20, 0, LARGEST, 1, 1 << 20, LARGEST]])
 
 
 @scenario("32 connections side by side")

@@ -5,6 +5,8 @@ mod validate;
 
 use std::time::Duration;
 
+use crate::protocol::handshake::OriginPolicy;
+
 pub use compression::Compression;
 pub use validate::ConfigError;
 
@@ -153,6 +155,13 @@ settings! {
     max_head_size: usize = 8 * KIB;
     /// Header fields of a request; above it the answer is 431. Default 64; at most 128.
     max_header_fields: usize = 64;
+
+    /// Pages that a browser may open connections from (`Origin`, RFC 6455 §10.2); a request from another one is answered with
+    /// 403. By default pages of our own host may, so that no other site can use a visitor's cookies. Default `SameHost`.
+    allowed_origins: OriginPolicy = OriginPolicy::SameHost;
+    /// Subprotocols in the order of preference: the first one that a client offers is chosen, unless the application chooses or
+    /// declines (RFC 6455 §4.2.2). Default none.
+    subprotocols: Vec<String> = Vec::new();
 
     // Listening sockets.
 

@@ -1,7 +1,10 @@
 use std::{fmt, time::Duration};
 
 use super::{Compression, Config};
-use crate::protocol::{MAX_CONTROL_PAYLOAD, MAX_HEADER_LEN, handshake::MAX_HEADER_FIELDS};
+use crate::protocol::{
+    MAX_CONTROL_PAYLOAD, MAX_HEADER_LEN,
+    handshake::{MAX_HEADER_FIELDS, is_token},
+};
 
 /// The smallest fixed buffer: it has to hold a whole control frame, which is never taken apart.
 const MIN_READ_BUFFER: usize = MAX_CONTROL_PAYLOAD + MAX_HEADER_LEN;
@@ -44,6 +47,13 @@ pub enum ConfigError {
         /// Name of the feature.
         feature: &'static str,
     },
+    /// An entry of a list is not what it has to be, or is there twice.
+    Entry {
+        /// Name of the field.
+        setting: &'static str,
+        /// Position of the entry.
+        index: usize,
+    },
     /// A duration of zero, or of more than a year.
     Duration {
         /// Name of the field.
@@ -59,6 +69,9 @@ impl fmt::Display for ConfigError {
             Self::Exceeds { setting, bound } => write!(f, "{setting} must not be above {bound}"),
             Self::Feature { setting, feature } => {
                 write!(f, "{setting} needs the feature `{feature}`")
+            }
+            Self::Entry { setting, index } => {
+                write!(f, "{setting}: entry {index} is not valid there")
             }
             Self::Duration { setting } => {
                 write!(f, "{setting} must be longer than zero and at most a year")
@@ -78,7 +91,28 @@ impl Config {
         self.check_pools()?;
         self.check_messages()?;
         self.check_times()?;
+        self.check_lists()?;
         self.check_loop()
+    }
+
+    fn check_lists(&self) -> Result<(), ConfigError> {
+        if let Some(index) = self.allowed_origins.invalid_entry() {
+            return Err(ConfigError::Entry {
+                setting: "allowed_origins",
+                index,
+            });
+        }
+        let names = &self.subprotocols;
+        let wrong = |(index, name): (usize, &String)| {
+            !is_token(name.as_bytes()) || names[..index].contains(name)
+        };
+        match names.iter().enumerate().position(wrong) {
+            None => Ok(()),
+            Some(index) => Err(ConfigError::Entry {
+                setting: "subprotocols",
+                index,
+            }),
+        }
     }
 
     fn check_pools(&self) -> Result<(), ConfigError> {
@@ -298,6 +332,7 @@ fn duration(setting: &'static str, value: Option<Duration>) -> Result<(), Config
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::protocol::handshake::OriginPolicy;
 
     #[test]
     fn the_defaults_are_valid() {
@@ -377,6 +412,13 @@ mod tests {
                 c.max_head_size = c.large_buffer_size + 1
             }),
             ("max_header_fields", |c| c.max_header_fields = 0),
+            ("allowed_origins", |c| {
+                c.allowed_origins = OriginPolicy::List(vec!["example.com".to_owned()])
+            }),
+            ("subprotocols", |c| c.subprotocols = vec!["a b".to_owned()]),
+            ("subprotocols", |c| {
+                c.subprotocols = vec!["a".to_owned(), "b".to_owned(), "a".to_owned()]
+            }),
             ("max_header_fields", |c| c.max_header_fields = 129),
             ("upgrade_timeout", |c| c.upgrade_timeout = Duration::ZERO),
             ("close_timeout", |c| c.close_timeout = Duration::ZERO),

@@ -99,6 +99,8 @@ pub struct Refused {
     pub version: u64,
     /// Heads above a limit (431).
     pub head_too_large: u64,
+    /// From a page that may not connect (403).
+    pub origin: u64,
     /// Refused by the application.
     pub application: u64,
     /// No connection was free (503).

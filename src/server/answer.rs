@@ -20,6 +20,7 @@ use crate::{
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Refusal {
     Handshake(HandshakeError),
+    Origin,
     Application,
     NoConnection,
     NoBuffer,
@@ -368,6 +369,7 @@ fn count(refusal: Refusal, shared: &mut Shared) {
         }
         Refusal::Handshake(HandshakeError::UnsupportedVersion) => &mut refused.version,
         Refusal::Handshake(_) => &mut refused.malformed,
+        Refusal::Origin => &mut refused.origin,
         Refusal::Application => &mut refused.application,
         Refusal::NoConnection => &mut refused.no_connection,
         Refusal::NoBuffer => &mut refused.no_buffer,

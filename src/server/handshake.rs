@@ -222,6 +222,13 @@ impl<S> Server<S> {
         let (answer, refusal) = match check_upgrade(&head) {
             Err(error) => (error.into(), Some(Refusal::Handshake(error))),
             Ok(None) => (Driver::ask_request(driver.app, &request), None),
+            Ok(Some(_))
+                if !config
+                    .allowed_origins
+                    .allows(head.header_values("Origin"), head.host()) =>
+            {
+                (HttpResponse::forbidden(), Some(Refusal::Origin))
+            }
             Ok(Some(_)) if !driver.core.has_room() => (
                 HttpResponse::unavailable(retry_after),
                 Some(Refusal::NoConnection),
@@ -231,7 +238,9 @@ impl<S> Server<S> {
                 if let Some(deflaters) = &driver.core.shared.pools.deflaters {
                     response.set_deflate(accept_deflate(head.extensions(), &deflaters.policy()));
                 }
-                match Driver::ask_upgrade(driver.app, &request, &mut response) {
+                let answer = Driver::ask_upgrade(driver.app, &request, &mut response);
+                response.choose_subprotocol(&driver.core.shared.settings.config.subprotocols);
+                match answer {
                     Ok(session) if response.is_deferred() => {
                         let response = response.into_deferred(upgrade.accept());
                         return self.defer(key, session, response, head_end..end, driver);

@@ -38,12 +38,15 @@ impl<'a> Fields<'a> {
         Self { fields }
     }
 
-    pub(super) fn iter(self) -> impl Iterator<Item = (&'a str, &'a [u8])> + use<'a> {
+    pub(super) fn iter(self) -> impl Iterator<Item = (&'a str, &'a [u8])> + Clone + use<'a> {
         self.fields.iter().map(|field| (field.name, field.value))
     }
 
     /// The values of all fields of that name, whatever its case.
-    pub(super) fn values<'n>(self, name: &'n str) -> impl Iterator<Item = &'a [u8]> + use<'a, 'n> {
+    pub(super) fn values<'n>(
+        self,
+        name: &'n str,
+    ) -> impl Iterator<Item = &'a [u8]> + Clone + use<'a, 'n> {
         self.iter()
             .filter(move |(field, _)| field.eq_ignore_ascii_case(name))
             .map(|(_, value)| value)

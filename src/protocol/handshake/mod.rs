@@ -15,6 +15,7 @@ mod client_check;
 mod client_error;
 mod client_request;
 mod client_response;
+mod cookie;
 mod deferred;
 mod error;
 mod extensions;
@@ -22,8 +23,10 @@ mod field;
 mod fields;
 mod head;
 mod http_response;
+mod origin;
 mod request;
 mod response;
+mod subprotocol;
 mod token;
 mod upgrade;
 
@@ -33,6 +36,7 @@ pub use client_error::ResponseError;
 pub use client_request::{ClientRequest, ClientRequestError};
 pub(crate) use client_response::chunked_len;
 pub use client_response::{BodyLength, ResponseHead, body_length};
+pub use cookie::cookie;
 pub use deferred::DeferredResponse;
 pub use error::HandshakeError;
 pub use extensions::{Extension, Extensions, InvalidExtensions, extensions};
@@ -40,8 +44,11 @@ pub use field::HeaderError;
 pub use fields::{HeaderSlots, MAX_HEADER_FIELDS};
 pub use head::find_head_end;
 pub use http_response::HttpResponse;
+pub use origin::OriginPolicy;
 pub use request::RequestHead;
 pub use response::Response;
+pub use subprotocol::choose_subprotocol;
+pub(crate) use token::is_token;
 pub use upgrade::{MAX_SUBPROTOCOL_OFFERS, Upgrade, check_upgrade};
 
 #[cfg(test)]

@@ -85,7 +85,10 @@ impl<'a> RequestHead<'a> {
     }
 
     /// The values of all fields of that name, whatever its case, in the order sent.
-    pub fn header_values<'n>(&self, name: &'n str) -> impl Iterator<Item = &'a [u8]> + use<'a, 'n> {
+    pub fn header_values<'n>(
+        &self,
+        name: &'n str,
+    ) -> impl Iterator<Item = &'a [u8]> + Clone + use<'a, 'n> {
         self.fields.values(name)
     }
 
@@ -99,6 +102,11 @@ impl<'a> RequestHead<'a> {
         self.header("Origin")
     }
 
+    /// The value of a cookie, from all `Cookie` lines. See [`cookie`](super::cookie).
+    pub fn cookie(&self, name: &str) -> Option<&'a str> {
+        super::cookie(self.header_values("Cookie"), name)
+    }
+
     /// `Sec-WebSocket-Key`, unchecked.
     pub fn key(&self) -> Option<&'a str> {
         self.header("Sec-WebSocket-Key")
@@ -108,7 +116,7 @@ impl<'a> RequestHead<'a> {
     ///
     /// Empty elements and such that are not UTF-8 are skipped; in a request that passed
     /// [`check_upgrade`](super::check_upgrade) there are none, and each is a token.
-    pub fn subprotocols(&self) -> impl Iterator<Item = &'a str> + use<'a> {
+    pub fn subprotocols(&self) -> impl Iterator<Item = &'a str> + Clone + use<'a> {
         self.header_values("Sec-WebSocket-Protocol")
             .flat_map(elements)
             .filter(|offer| !offer.is_empty())

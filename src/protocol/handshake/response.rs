@@ -5,6 +5,7 @@ use alloc::{boxed::Box, vec::Vec};
 use super::deferred::DeferredResponse;
 use super::field::{self, HeaderError};
 use super::request::RequestHead;
+use super::subprotocol::choose_subprotocol;
 use crate::protocol::DeflateParams;
 
 /// The 101 for an accepted upgrade (RFC 6455 §4.2.2, step 5), to which the application may add.
@@ -16,6 +17,8 @@ pub struct Response<'a> {
     /// One of the offers in `head`.
     subprotocol: Option<&'a str>,
     deflate: Option<DeflateParams>,
+    /// True exactly when there is to be none, whatever the settings say.
+    no_subprotocol: bool,
     /// Whole header lines, ready to be sent.
     extra: Vec<u8>,
     /// True exactly when the answer is to be given later.
@@ -29,6 +32,7 @@ impl<'a> Response<'a> {
             head: *head,
             subprotocol: None,
             deflate: None,
+            no_subprotocol: false,
             extra: Vec::new(),
             deferred: false,
         }
@@ -52,6 +56,18 @@ impl<'a> Response<'a> {
     /// The subprotocol chosen so far.
     pub fn chosen_subprotocol(&self) -> Option<&'a str> {
         self.subprotocol
+    }
+
+    /// Goes without a subprotocol although the settings have a list of them.
+    pub fn decline_subprotocols(&mut self) {
+        self.no_subprotocol = true;
+    }
+
+    /// Chooses by a list in the order of preference, unless there is a choice already or none is wanted.
+    pub fn choose_subprotocol<S: AsRef<str>>(&mut self, preferred: &[S]) {
+        if self.subprotocol.is_none() && !self.no_subprotocol {
+            self.subprotocol = choose_subprotocol(preferred, self.head.subprotocols());
+        }
     }
 
     /// What of the client's offers of permessage-deflate the server takes up, `None` if it takes up none (RFC 7692 §5.1). A loop

@@ -1,7 +1,7 @@
 //! Tokens and comma-separated lists (RFC 9110 §5.6). Everything here passes over its input once.
 
 /// True exactly when the bytes are a `token`: at least one character, no separator, no control. RFC 9110 §5.6.2.
-pub(super) fn is_token(bytes: &[u8]) -> bool {
+pub(crate) fn is_token(bytes: &[u8]) -> bool {
     !bytes.is_empty() && bytes.iter().copied().all(is_token_byte)
 }
 
@@ -13,7 +13,7 @@ pub(super) fn has_token(list: &[u8], token: &str) -> bool {
 /// The elements between the commas, without the white space around them; an element may be empty.
 ///
 /// Quoted strings are not known here: no list whose elements are tokens has any.
-pub(super) fn elements(list: &[u8]) -> impl Iterator<Item = &[u8]> {
+pub(super) fn elements(list: &[u8]) -> impl Iterator<Item = &[u8]> + Clone {
     list.split(|&byte| byte == b',').map(trim)
 }
 
