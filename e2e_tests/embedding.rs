@@ -11,8 +11,8 @@ use std::{
 
 use mio::{Events, Interest, Poll, Token, unix::SourceFd};
 use wsloop::{
-    Config, ConnId, Connections, EventLoop, ListenAddr, MessageKind, PeerAddr, PostErrorKind,
-    Progress, Stream, Tokens,
+    AdoptErrorKind, Config, ConnId, Connections, EventLoop, ListenAddr, MessageKind, PeerAddr,
+    PostErrorKind, Progress, Stream, Tokens,
 };
 
 use super::support::{
@@ -514,6 +514,57 @@ fn sockets_of_others_are_adopted_with_what_was_read() {
         let (ours, theirs) = UnixStream::pair().unwrap();
         adopted(Stream::try_from(ours).unwrap(), theirs, read);
     }
+}
+
+#[test]
+fn a_connection_that_was_upgraded_elsewhere_opens_with_what_was_read() {
+    let frames = [
+        masked_frame(0x81, b"behind"),
+        masked_frame(0x82, &pattern(3000, 1)),
+    ]
+    .concat();
+    let echo = [frame(0x81, b"behind"), frame(0x82, &pattern(3000, 1))].concat();
+    for read in [0, 1, 6, 12, 13, 1000, frames.len()] {
+        let mut own = Own::alone();
+        let (ours, mut client) = UnixStream::pair().unwrap();
+        let mut connections = own.event_loop.connections();
+        let session = Session {
+            tag: 7,
+            ..Session::default()
+        };
+        let stream = Stream::try_from(ours).unwrap();
+        let adopted = connections.adopt_upgraded(stream, &frames[..read], session);
+        adopted.unwrap();
+        client.write_all(&frames[read..]).unwrap();
+        assert_eq!(own.spin_for(&mut client, echo.len()), echo, "{read}");
+        let stats = own.event_loop.stats();
+        assert_eq!((stats.adopted, stats.opened), (1, 1));
+        let asked = |event: Event| matches!(event, Event::Upgrade { .. });
+        assert!(!own.events.try_iter().any(asked));
+    }
+}
+
+#[test]
+fn an_upgraded_connection_that_cannot_be_taken_comes_back() {
+    let config = Config::default().max_connections(1).initial_connections(1);
+    let mut own = Own::new(EventLoop::new(config).unwrap());
+    let pair = || UnixStream::pair().unwrap();
+    let (first, _first) = pair();
+    let mut adopt = |stream: UnixStream, bytes: Vec<u8>| {
+        let stream = Stream::try_from(stream).unwrap();
+        let mut connections = own.event_loop.connections();
+        connections.adopt_upgraded(stream, bytes, Session::default())
+    };
+    let (error, _) = adopt(pair().0, vec![0; 4097]).unwrap_err();
+    assert_eq!(error.kind, AdoptErrorKind::TooManyBytes);
+    assert_eq!(error.bytes.len(), 4097);
+    adopt(first, vec![]).unwrap();
+    let (error, session) = adopt(pair().0, vec![1]).unwrap_err();
+    assert_eq!(
+        (error.kind, error.bytes),
+        (AdoptErrorKind::NoConnection, vec![1])
+    );
+    assert_eq!(session, Session::default());
 }
 
 #[test]

@@ -8,9 +8,42 @@ use std::{
 };
 
 use socket2::{Domain, Socket, Type};
-use wsloop::{CloseCause, CloseCode, Config, HttpResponse, Initiator, MessageKind};
+use wsloop::{CloseCause, CloseCode, Config, HttpResponse, Initiator, MessageKind, OriginPolicy};
 
-use super::support::{Server, run_example, run_example_on};
+use super::support::{
+    Client, EchoServer, Frame, Server, masked_frame, pattern, run_example, run_example_on,
+    upgrade_request,
+};
+
+#[test]
+fn connections_of_an_http_server_are_taken_over_both_ways() {
+    let server = EchoServer::http_upgrade();
+    for path in ["/blocking", "/loop"] {
+        let mut client = Client::raw(server.addr);
+        // A message comes in the same packet as the request.
+        let behind = masked_frame(0x81, b"early");
+        client.write(&[upgrade_request(path, "").as_bytes(), &behind].concat());
+        client.expect_upgrade();
+        assert_eq!(client.read_frame(), Frame::text("early"), "{path}");
+        client.send_ping(b"p");
+        assert_eq!(client.read_frame(), Frame::pong(b"p"));
+        let payload = pattern(200_000, 3);
+        client.send_binary(&payload);
+        assert_eq!(client.read_message(), (2, payload));
+        client.send_close(1000, "bye");
+        client.expect_close(1000);
+    }
+    for (path, more, status) in [("/", "", 404), ("/loop", "Upgrade: x\r\n", 426)] {
+        let mut client = Client::raw(server.addr);
+        let request = format!("GET {path} HTTP/1.1\r\nHost: a\r\nConnection: close\r\n{more}\r\n");
+        client.write(request.as_bytes());
+        assert_eq!(client.read_answer().status, status, "{path}");
+    }
+    let taken = server.addr.to_string();
+    let output = run_example("http_upgrade", &["--listen", &taken], "");
+    let expected = format!("http_upgrade: cannot listen on {taken}");
+    assert!(complaint(&output, 1).starts_with(&expected));
+}
 
 fn url(addr: SocketAddr) -> String {
     format!("ws://{addr}/")
@@ -114,7 +147,8 @@ fn binary_messages_are_shown_by_their_beginning() {
 
 #[test]
 fn the_request_says_what_the_options_say() {
-    let server = Server::start(Config::default(), |app| {
+    let config = Config::default().allowed_origins(OriginPolicy::Any);
+    let server = Server::start(config, |app| {
         let events = app.reporter();
         app.on_upgrade = Some(Box::new(move |request, response| {
             for name in ["sec-websocket-protocol", "origin", "x-first", "x-second"] {

@@ -15,10 +15,12 @@ use wsloop::{
     Progress, Request, Response, SourceId,
 };
 
+const PAGE: &str = include_str!("echo_page.html");
+
 /// How long clients have to answer the close frame when the server stops.
 const SHUTDOWN_DEADLINE: Duration = Duration::from_secs(5);
 
-/// A WebSocket echo server. Stops with the close handshake on SIGINT and SIGTERM.
+/// A WebSocket echo server, with a page for browsers at http://ADDRESS/. Stops with the close handshake on SIGINT and SIGTERM.
 #[derive(Parser)]
 struct Options {
     /// Address and port to listen on; port 0 lets the system choose
@@ -111,6 +113,17 @@ impl Handler for Echo {
 
     fn on_upgrade(&mut self, _: &Request<'_>, _: &mut Response<'_>) -> Result<(), HttpResponse> {
         Ok(())
+    }
+
+    /// A page to try it from, at `/`.
+    fn on_request(&mut self, request: &Request<'_>) -> HttpResponse {
+        if request.path() != "/" {
+            return HttpResponse::not_found();
+        }
+        HttpResponse::ok_text("")
+            .body(PAGE)
+            .header("Content-Type", "text/html; charset=utf-8")
+            .unwrap_or_else(|_| HttpResponse::not_found())
     }
 
     fn on_message(&mut self, conn: &mut Conn<'_, ()>, message: Message<'_>) {

@@ -24,6 +24,12 @@ fn map() -> Vec<(u32, String)> {
         .collect()
 }
 
+/// Pages of the guide, and tests in files of their own, are none.
+fn is_code(path: &Path) -> bool {
+    let name = path.to_string_lossy();
+    name.ends_with(".rs") && !name.ends_with("_tests.rs") && !name.ends_with("/tests.rs")
+}
+
 /// All source files of a folder, with their text up to their tests and without comments.
 fn sources(folder: &Path) -> Vec<(PathBuf, String)> {
     let mut files = Vec::new();
@@ -31,7 +37,7 @@ fn sources(folder: &Path) -> Vec<(PathBuf, String)> {
         let path = entry.unwrap().path();
         if path.is_dir() {
             files.extend(sources(&path));
-        } else if !path.to_string_lossy().ends_with("_tests.rs") {
+        } else if is_code(&path) {
             let text = fs::read_to_string(&path).unwrap();
             let code: Vec<&str> = text
                 .lines()

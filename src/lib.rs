@@ -30,6 +30,8 @@
 //! }
 //! ```
 //!
+//! How to use it well is in the [`guide`].
+//!
 //! # The house
 //!
 //! A file imports from its own folder and from folders further down in this table, and from nowhere else.
@@ -37,6 +39,7 @@
 //! | floor | folder | knows | holds |
 //! | --- | --- | --- | --- |
 //! | 5 | `event_loop` | the poll, the time | poll loop, one connection without a loop |
+//! | 5 | `guide` | how the rest is used | nothing but documentation |
 //! | 4 | `server` | sockets to accept | listeners and admission, the opening handshake, shutdown |
 //! | 4 | `client` | sockets to dial | attempts to connect, the request and its answer |
 //! | 3 | `driver` | the application | the only code that calls it: read, dispatch, flush, settle |
@@ -87,6 +90,8 @@ mod connection;
 mod driver;
 #[cfg(feature = "std")]
 mod event_loop;
+#[cfg(all(feature = "std", any(doc, doctest)))]
+pub mod guide;
 #[cfg(feature = "std")]
 mod memory;
 #[cfg(feature = "std")]

@@ -1,11 +1,11 @@
 #!/usr/bin/env bash
 # Holds conversations with WebSocket peers that others wrote, and use: `websockets` for Python and `ws` for Node. Their
-# clients talk to our echo server, and our client talks to their servers, directly and through the proxy `pproxy` (HTTP
+# clients, and Chromium, talk to our echo server, and our client talks to their servers, directly and through the proxy `pproxy` (HTTP
 # CONNECT and SOCKS5, with and without a password).
 #
 #     e2e_tests/real_clients/run.sh
 #
-# Needs Python 3.11 or newer with `venv`, Node and npm. WSLOOP_ECHO_SERVER=path names another server to test. The last
+# Needs Python 3.11 or newer with `venv`, Node and npm, Chromium and its chromedriver. WSLOOP_ECHO_SERVER=path names another server to test. The last
 # line is "N passed, M failed", and the exit status 0 only when nothing failed.
 set -euo pipefail
 
@@ -28,6 +28,7 @@ main() {
         echo "compression: $mode"
         play env WSLOOP_DEFLATE=$mode "$here/.venv/bin/python" "$here/python_client.py" "$server"
         play env WSLOOP_DEFLATE=$mode node "$here/node_client.mjs" "$server"
+        play env WSLOOP_DEFLATE=$mode python3 "$here/chromium.py" "$server"
     done
     talk_to_servers
     echo "$passed passed, $failed failed"

@@ -36,15 +36,22 @@ impl EchoServer {
         Self::spawn(command)
     }
 
+    /// Starts the HTTP server that upgrades, on a port of its own.
+    pub fn http_upgrade() -> Self {
+        let mut command = Command::new(example("http_upgrade"));
+        command.args(["--listen", "127.0.0.1:0"]);
+        Self::spawn(command)
+    }
+
     fn spawn(mut command: Command) -> Self {
         let mut child = command.stdout(Stdio::piped()).spawn().unwrap();
         let mut line = String::new();
         BufReader::new(child.stdout.as_mut().unwrap())
             .read_line(&mut line)
             .unwrap();
-        let address = line.trim().strip_prefix("listening on ws://");
+        let (_, address) = line.trim().split_once("://").expect(&line);
         Self {
-            addr: address.expect(&line).parse().unwrap(),
+            addr: address.parse().unwrap(),
             child,
         }
     }

@@ -106,11 +106,12 @@ impl<S: Read + Write> WebSocket<S> {
     /// `TooBig` for a message that does not fit; `Protocol`; `Io`, with `WouldBlock` and the like to be tried again.
     pub fn read_message(&mut self, buffer: &mut [u8]) -> Result<Received, Error> {
         loop {
-            self.flush()?;
             if let Some(received) = self.next(buffer)? {
                 return Ok(received);
             }
             if self.unread.is_empty() {
+                // The peer may wait for what waits here.
+                self.flush()?;
                 self.fill()?;
             }
         }
@@ -137,6 +138,8 @@ impl<S: Read + Write> WebSocket<S> {
                 payload[..len].copy_from_slice(bytes);
                 // Behind our own close frame a ping is not answered.
                 let _ = self.stage(|codec, out| codec.pong(&payload[..len], out));
+                // What fails here fails again in the flush before the next read.
+                let _ = self.flush();
                 Ok(None)
             }
             Some(Event::Close(close)) => {

@@ -116,6 +116,17 @@ fn pings_are_answered_and_pongs_skipped() {
 }
 
 #[test]
+fn a_ping_alone_is_answered_before_more_is_awaited() {
+    let (mut client, mut server) = pair();
+    client.ping(b"there?").unwrap();
+    server.stream_mut().set_nonblocking(true).unwrap();
+    assert!(matches!(server.read_message(&mut []), Err(Error::Io(_))));
+    let mut pong = [0; 8];
+    client.stream_mut().read_exact(&mut pong).unwrap();
+    assert_eq!(&pong, b"\x8a\x06there?");
+}
+
+#[test]
 fn unflushed_messages_wait_for_the_flush() {
     let (mut client, mut server) = pair();
     for _ in 0..3 {

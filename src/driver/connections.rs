@@ -4,7 +4,7 @@ use mio::{Interest, event::Source};
 
 use super::{
     AdoptError, AdoptErrorKind, Adopted, ConnId, Connect, Core, Deferred, DialError, DialErrorKind,
-    DialId, Stats, Timer, UpgradeId, Wanted, conn::Conn, core::note,
+    DialId, Stats, Timer, UpgradeId, Upgraded, Wanted, conn::Conn, core::note,
 };
 use crate::{memory, transport::Stream, transport::TokenKind};
 
@@ -178,6 +178,45 @@ impl<'a, S> Connections<'a, S> {
         shared.sources.remove(id.0).ok_or(io::ErrorKind::NotFound)?;
         note(&mut shared.stats.sources, shared.sources.len());
         shared.registrar.deregister(source)
+    }
+
+    /// Takes over a connection behind whose opening handshake somebody else stands, such as an HTTP server: its 101 is written, and
+    /// `bytes` were read behind the request. `on_open` follows; nothing is compressed.
+    ///
+    /// # Errors
+    /// The stream and the bytes, untouched, with the reason, and the session.
+    pub fn adopt_upgraded(
+        &mut self,
+        stream: impl Into<Stream>,
+        bytes: impl Into<Vec<u8>>,
+        session: S,
+    ) -> Result<(), (AdoptError, S)> {
+        let (stream, bytes) = (stream.into(), bytes.into());
+        let has_room = self.core.has_room();
+        let shared = &mut self.core.shared;
+        let kind = if shared.registrar.is_silent() {
+            AdoptErrorKind::NoServer
+        } else if shared.shutting_down {
+            AdoptErrorKind::ShuttingDown
+        } else if bytes.len() > shared.settings.config.read_buffer_size {
+            AdoptErrorKind::TooManyBytes
+        } else if !has_room {
+            AdoptErrorKind::NoConnection
+        } else {
+            shared.reserved += 1;
+            self.core.upgraded.push_back(Upgraded {
+                stream,
+                bytes,
+                session,
+            });
+            return Ok(());
+        };
+        let error = AdoptError {
+            kind,
+            stream,
+            bytes,
+        };
+        Err((error, session))
     }
 
     /// Takes over a connected socket that somebody else accepted, with the bytes that were read from it: nothing, a part of

@@ -5,7 +5,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::{Adopted, Connect, DialId, Stats, deferred::Upgrades};
+use super::{Adopted, Connect, DialId, Stats, Upgraded, deferred::Upgrades};
 use crate::{
     config::Config,
     connection::{CloseCause, Due, Fault, Link, Pools, SendLimits, Sent, Timeouts},
@@ -28,6 +28,8 @@ impl fmt::Debug for ConnId {
 pub(crate) struct Core<S> {
     /// Attempts to connect that are to be begun.
     pub(crate) wanted: VecDeque<Wanted<S>>,
+    /// Connections that were upgraded elsewhere, and are to be opened.
+    pub(crate) upgraded: VecDeque<Upgraded<S>>,
     pub(crate) upgrades: Upgrades<S>,
     pub(crate) slots: Slots<Slot<S>>,
     pub(crate) shared: Shared,
@@ -225,6 +227,7 @@ impl<S> Core<S> {
         };
         Self {
             wanted: VecDeque::new(),
+            upgraded: VecDeque::new(),
             upgrades: Upgrades::new(),
             slots: Slots::with_capacity(connections),
             shared,
@@ -254,6 +257,7 @@ impl<S> Core<S> {
             && shared.adopted.is_empty()
             && shared.cancelled.is_empty()
             && self.wanted.is_empty()
+            && self.upgraded.is_empty()
             && self.upgrades.answers.is_empty()
             && shared.shutdown.is_none())
     }

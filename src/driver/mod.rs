@@ -44,8 +44,8 @@ mod stats;
 
 use std::marker::PhantomData;
 
-pub(crate) use adopt::Adopted;
 pub use adopt::{AdoptError, AdoptErrorKind};
+pub(crate) use adopt::{Adopted, Upgraded};
 pub use conn::Conn;
 pub use connections::{Connections, LimitReached, SourceId, TimerId};
 pub use core::ConnId;

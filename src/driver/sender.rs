@@ -144,7 +144,7 @@ impl Sender<'_> {
         Ok(())
     }
 
-    /// See [`Conn::auto_pong`].
+    /// See [`Conn::auto_pong`](super::Conn::auto_pong).
     pub fn auto_pong(&mut self, payload: &[u8]) {
         if self.check_open().is_err() {
             return;

@@ -280,6 +280,7 @@ impl<S, M> House<S, M> {
             handle_event(event, &mut driver, server, dialler, mailbox);
         }
         server.adopt(&mut driver);
+        driver.open_upgraded();
         handle_ready(&mut driver);
         fire_timers(&mut driver, dialler, |driver, timer| match timer {
             Timer::Handshake(key) => server.handle_deadline(key, driver),

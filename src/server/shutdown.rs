@@ -81,6 +81,7 @@ impl<S> Server<S> {
         driver.core.shared.shutting_down = true;
         self.close_ports();
         self.adopt(driver);
+        driver.open_upgraded();
         self.abort_handshakes(driver);
         self.stopping = Some(Stopping {
             started: now,
