@@ -234,6 +234,18 @@ fn what_is_cut_off_is_corrupt() {
 }
 
 #[test]
+fn a_tail_that_was_not_left_out_is_corrupt() {
+    let with_tail = [HELLO, &[0x00, 0x00, 0xff, 0xff]].concat();
+    assert!(inflate(&mut Decompressor::new(), &with_tail).is_err());
+    // As the end of an empty block of its own it is fine.
+    let with_block = [&with_tail[..], &[0x00]].concat();
+    assert_eq!(
+        inflate(&mut Decompressor::new(), &with_block).unwrap(),
+        b"Hello"
+    );
+}
+
+#[test]
 fn garbage_ends_and_never_panics() {
     let mut rng = fuzz::rng(6);
     let packed = deflate(

@@ -2,6 +2,7 @@
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use rand_chacha::rand_core::CryptoRng;
 use sha1::{Digest, Sha1};
 
 /// Computes the value of `Sec-WebSocket-Accept`: base64 of the SHA-1 of the key and the protocol's GUID.
@@ -41,6 +42,13 @@ impl ClientKey {
         Self { text }
     }
 
+    /// A key of 16 bytes drawn from a cryptographic generator.
+    pub fn generate(rng: &mut impl CryptoRng) -> Self {
+        let mut nonce = [0; NONCE_LENGTH];
+        rng.fill_bytes(&mut nonce);
+        Self::new(nonce)
+    }
+
     /// The value of `Sec-WebSocket-Key`.
     pub fn as_str(&self) -> &str {
         core::str::from_utf8(&self.text).unwrap_or_default()
@@ -70,6 +78,16 @@ const NONCE_LENGTH: usize = 16;
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn generated_keys_are_good_and_different() {
+        let mut rng = crate::protocol::fuzz::rng(1);
+        let keys: std::collections::HashSet<String> = (0..100)
+            .map(|_| ClientKey::generate(&mut rng).as_str().to_owned())
+            .collect();
+        assert_eq!(keys.len(), 100);
+        assert!(keys.iter().all(|key| is_valid_key(key)));
+    }
 
     #[test]
     fn sample_of_the_rfc() {
