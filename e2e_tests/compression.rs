@@ -1,6 +1,10 @@
 //! permessage-deflate (RFC 7692), against another implementation of deflate.
 
 use flate2::{Compress, Compression as Level, Decompress, FlushCompress, FlushDecompress};
+use rand_chacha::{
+    ChaCha8Rng,
+    rand_core::{Rng, SeedableRng},
+};
 use wsloop::{
     CloseCause, Compression, Config, Connect, ConnectError, Frames, MessageKind, Occupancy,
     Outcome, Payload, ProtocolError,
@@ -333,6 +337,13 @@ fn the_limit_counts_what_is_inflated() {
     let message = vec![b'x'; 100_000];
     client.write(&masked_frame(COMPRESSED_BINARY, &pack(&message)));
     assert_eq!(Zip::new().unpack(&client.read_frame()), message);
+    // Noise becomes longer than it is.
+    let mut noise = vec![0; 100_000];
+    ChaCha8Rng::seed_from_u64(5).fill_bytes(&mut noise);
+    let packed = pack(&noise);
+    assert!(packed.len() > noise.len());
+    client.write(&masked_frame(COMPRESSED_BINARY, &packed));
+    assert_eq!(client.read_frame(), Frame::binary(noise));
     client.write(&masked_frame(
         COMPRESSED_BINARY,
         &pack(&vec![b'x'; 100_001]),

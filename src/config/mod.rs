@@ -90,8 +90,8 @@ settings! {
 
     // Messages.
 
-    /// Largest message in bytes, inclusive, per frame and per message, as it comes and as it is inflated; above it a connection
-    /// is closed with 1009. Default 16 MiB.
+    /// Largest message in bytes, inclusive, per frame and per message, after inflating; above it a connection is closed with
+    /// 1009. Default 16 MiB.
     max_message_size: usize = 16 * MIB;
     /// True exactly when text messages are checked to be UTF-8 (RFC 6455 §8.1). Default true.
     check_utf8: bool = true;

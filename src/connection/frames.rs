@@ -3,8 +3,8 @@ use std::{fmt, sync::Arc};
 use bytes::{Bytes, BytesMut};
 
 use crate::protocol::{
-    ClosePayload, Fragmenter, FrameBuilder, FrameHeader, MAX_CONTROL_PAYLOAD, MAX_HEADER_LEN,
-    MessageKind, Opcode, ParsedHeader, ProtocolError, Role, Rules,
+    ClosePayload, Fragmenter, FrameBuilder, FrameHeader, InProgress, MAX_CONTROL_PAYLOAD,
+    MAX_HEADER_LEN, MessageKind, Opcode, ParsedHeader, ProtocolError, Role, Rules,
 };
 #[cfg(feature = "deflate")]
 use crate::protocol::{Compressor, RSV1};
@@ -362,7 +362,11 @@ fn check_frames(mut bytes: &[u8]) -> Result<(), FramesError> {
             in_progress = if header.fin {
                 None
             } else {
-                Some(in_progress.unwrap_or(0) + payload_len)
+                let before = in_progress.map_or(0, |message: InProgress| message.len);
+                Some(InProgress {
+                    len: before + payload_len,
+                    is_compressed: false,
+                })
             };
         }
     }

@@ -8,8 +8,8 @@ use super::{
 use crate::{
     memory::Buffer,
     protocol::{
-        FrameHeader, MessageKind, Opcode, ParsedHeader, Progress, ProtocolError, Rules, apply_mask,
-        is_valid_utf8,
+        FrameHeader, InProgress, MessageKind, Opcode, ParsedHeader, Progress, ProtocolError, Rules,
+        apply_mask, is_valid_utf8,
     },
 };
 
@@ -124,10 +124,10 @@ impl Inbox {
                 ParsedHeader::Complete(header, len) => (header, len),
                 ParsedHeader::Incomplete { .. } => return Ok(None),
             };
-            rules.check(&header, self.message_len())?;
+            rules.check(&header, self.in_progress())?;
             let whole = header.payload_len <= (bytes.len() - header_len) as u64;
             let starts_at = *position + header_len;
-            if whole && (header.opcode.is_control() || (header.fin && self.message_len().is_none()))
+            if whole && (header.opcode.is_control() || (header.fin && self.in_progress().is_none()))
             {
                 // A payload that is in memory has a length that fits.
                 #[expect(clippy::cast_possible_truncation)]
@@ -143,13 +143,10 @@ impl Inbox {
         }
     }
 
-    /// Payload bytes of the message under way, `None` when there is none.
-    fn message_len(&self) -> Option<usize> {
-        self.unfinished
-            .as_ref()?
-            .message
-            .as_ref()
-            .map(|message| message.incoming.len)
+    /// The message under way, if there is one.
+    fn in_progress(&self) -> Option<InProgress> {
+        let message = self.unfinished.as_ref()?.message.as_ref()?;
+        Some(message.incoming.in_progress())
     }
 
     fn message_mut(&mut self) -> Option<&mut Assembly> {

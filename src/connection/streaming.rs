@@ -68,7 +68,9 @@ impl Streaming {
             };
             rules.check(
                 &header,
-                self.message.as_ref().map(|message| message.incoming.len),
+                self.message
+                    .as_ref()
+                    .map(|message| message.incoming.in_progress()),
             )?;
             let starts_at = *position + header_len;
             if header.opcode.is_control() {

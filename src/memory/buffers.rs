@@ -12,7 +12,10 @@ use std::{
     },
 };
 
-use crate::{config::Config, protocol::MAX_HEADER_LEN};
+use crate::{
+    config::{Compression, Config},
+    protocol::{MAX_HEADER_LEN, Rules},
+};
 
 /// A leased buffer. It must be given back, or it stays counted as leased.
 pub(crate) type Buffer = Box<[u8]>;
@@ -59,7 +62,11 @@ impl BufferPool {
         ];
         // A message that waits to be written has its header before it; and what one read brought may have to be kept whole,
         // however small its messages are.
-        let largest = (config.max_message_size + MAX_HEADER_LEN).max(config.scratch_size);
+        let slack = match config.compression {
+            Compression::Off => 0,
+            _ => Rules::slack(config.max_message_size),
+        };
+        let largest = (config.max_message_size + slack + MAX_HEADER_LEN).max(config.scratch_size);
         let mut size = config.large_buffer_size;
         while size < largest {
             size = size.saturating_mul(GROWTH).min(largest);

@@ -1,4 +1,6 @@
-use super::{FrameHeader, MessageKind, Opcode, ProtocolError, Rules, Utf8Validator, apply_mask};
+use super::{
+    FrameHeader, InProgress, MessageKind, Opcode, ProtocolError, Rules, Utf8Validator, apply_mask,
+};
 
 /// A message that does not come in one piece, without its bytes: what its frames have said so far. Bytes are unmasked and
 /// checked as they arrive (RFC 6455 §5.4, §8.1).
@@ -47,6 +49,14 @@ impl Incoming {
             len: 0,
             utf8: Utf8Validator::default(),
             frame: None,
+        }
+    }
+
+    /// What the rules have to know of it.
+    pub(crate) fn in_progress(&self) -> InProgress {
+        InProgress {
+            len: self.len,
+            is_compressed: self.is_compressed,
         }
     }
 

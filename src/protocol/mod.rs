@@ -69,7 +69,7 @@ pub(crate) use mask_keys::MaskKeys;
 pub use message::{Compress, MessageKind, Outgoing};
 pub use opcode::Opcode;
 pub use role::Role;
-pub use rules::Rules;
+pub use rules::{InProgress, Rules};
 pub(crate) use state::State;
 pub use url::{Scheme, Url, UrlError};
 pub use utf8::{InvalidUtf8, Utf8Validator, is_valid_utf8};

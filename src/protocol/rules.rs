@@ -1,11 +1,21 @@
 use super::{FrameHeader, MAX_CONTROL_PAYLOAD, Opcode, ProtocolError, RSV1, Role};
 
+/// A fragmented message of which some has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct InProgress {
+    /// Bytes of payload so far.
+    pub len: usize,
+    /// True exactly when RSV1 was set on its first frame.
+    pub is_compressed: bool,
+}
+
 /// What one end accepts from its peer (RFC 6455 §5).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Rules {
     /// Our own role: it decides whether the peer has to mask.
     pub role: Role,
-    /// Largest payload of a frame and of a whole message in bytes, inclusive.
+    /// Largest payload of a frame and of a whole message in bytes, inclusive. Noise becomes longer when it is compressed: so
+    /// may a compressed message be as it comes, by [`Rules::slack`].
     pub max_message_size: usize,
     /// True exactly when text messages must be UTF-8 (RFC 6455 §8.1). Close reasons are always checked.
     pub check_utf8: bool,
@@ -14,8 +24,14 @@ pub struct Rules {
 }
 
 impl Rules {
-    /// Whether `header` may come now. `in_progress` is the number of bytes that a fragmented message has so far, `None`
-    /// when none is under way.
+    /// Bytes by which a compressed message may exceed the limit until it is inflated: a 64th of it, which is more than any sensible
+    /// compressor adds to what it cannot compress, and a few for its blocks.
+    #[must_use]
+    pub const fn slack(max_message_size: usize) -> usize {
+        max_message_size / 64 + 64
+    }
+
+    /// Whether `header` may come now. `in_progress` is the fragmented message under way, `None` when there is none.
     ///
     /// # Errors
     /// The first rule that is broken. The length is compared with the limit before anything is taken for it.
@@ -23,7 +39,7 @@ impl Rules {
     pub fn check(
         &self,
         header: &FrameHeader,
-        in_progress: Option<usize>,
+        in_progress: Option<InProgress>,
     ) -> Result<(), ProtocolError> {
         if header.rsv != 0 && !(self.compression && is_compressed(header)) {
             return Err(ProtocolError::ReservedBits);
@@ -46,8 +62,16 @@ impl Rules {
             }
             _ => {}
         }
+        let compressed = in_progress.map_or(header.rsv != 0, |message| message.is_compressed);
+        let limit = match compressed {
+            false => self.max_message_size,
+            true => self
+                .max_message_size
+                .saturating_add(Self::slack(self.max_message_size)),
+        };
         // In 64 bits the sum cannot wrap: a length is below 2^63, and so is what is in memory.
-        if header.payload_len + in_progress.unwrap_or(0) as u64 > self.max_message_size as u64 {
+        let so_far = in_progress.map_or(0, |message| message.len);
+        if header.payload_len + so_far as u64 > limit as u64 {
             return Err(ProtocolError::MessageTooBig);
         }
         Ok(())
@@ -87,6 +111,38 @@ mod tests {
         }
     }
 
+    fn plain(len: usize) -> InProgress {
+        InProgress {
+            len,
+            is_compressed: false,
+        }
+    }
+
+    #[test]
+    fn a_compressed_message_may_be_a_little_longer() {
+        let rules = Rules {
+            compression: true,
+            ..RULES
+        };
+        let first = |len| FrameHeader {
+            rsv: RSV1,
+            ..masked(Opcode::Binary, len)
+        };
+        let most = 1000 + Rules::slack(1000);
+        assert_eq!(rules.check(&first(most as u64), None), Ok(()));
+        let too_big = Err(ProtocolError::MessageTooBig);
+        assert_eq!(rules.check(&first(most as u64 + 1), None), too_big);
+        assert_eq!(rules.check(&masked(Opcode::Binary, 1001), None), too_big);
+        let message = InProgress {
+            len: most - 1,
+            is_compressed: true,
+        };
+        let next = |len| masked(Opcode::Continuation, len);
+        assert_eq!(rules.check(&next(1), Some(message)), Ok(()));
+        assert_eq!(rules.check(&next(2), Some(message)), too_big);
+        assert_eq!(rules.check(&next(1), Some(plain(1000))), too_big);
+    }
+
     #[test]
     fn ordinary_frames_pass() {
         for opcode in [
@@ -99,11 +155,11 @@ mod tests {
             assert_eq!(RULES.check(&masked(opcode, 125), None), Ok(()));
         }
         assert_eq!(
-            RULES.check(&masked(Opcode::Continuation, 10), Some(5)),
+            RULES.check(&masked(Opcode::Continuation, 10), Some(plain(5))),
             Ok(())
         );
         assert_eq!(
-            RULES.check(&masked(Opcode::Ping, 0), Some(5)),
+            RULES.check(&masked(Opcode::Ping, 0), Some(plain(5))),
             Ok(()),
             "control frames come between fragments"
         );
@@ -153,7 +209,7 @@ mod tests {
             ProtocolError::UnexpectedContinuation
         );
         assert_eq!(
-            check(masked(Opcode::Text, 1), Some(0)),
+            check(masked(Opcode::Text, 1), Some(plain(0))),
             ProtocolError::InterruptedMessage
         );
     }
@@ -182,16 +238,19 @@ mod tests {
             Err(ProtocolError::MessageTooBig)
         );
         assert_eq!(
-            RULES.check(&masked(Opcode::Continuation, 400), Some(600)),
+            RULES.check(&masked(Opcode::Continuation, 400), Some(plain(600))),
             Ok(())
         );
         assert_eq!(
-            RULES.check(&masked(Opcode::Continuation, 401), Some(600)),
+            RULES.check(&masked(Opcode::Continuation, 401), Some(plain(600))),
             Err(ProtocolError::MessageTooBig)
         );
         let huge = i64::MAX as u64;
         assert_eq!(
-            RULES.check(&masked(Opcode::Continuation, huge), Some(usize::MAX >> 1)),
+            RULES.check(
+                &masked(Opcode::Continuation, huge),
+                Some(plain(usize::MAX >> 1))
+            ),
             Err(ProtocolError::MessageTooBig)
         );
     }

@@ -146,7 +146,7 @@ impl Codec {
                 }
             }
         };
-        let in_progress = self.incoming.as_ref().map(|incoming| incoming.len);
+        let in_progress = self.incoming.as_ref().map(Incoming::in_progress);
         self.rules.check(&header, in_progress)?;
         Ok(Some((header, starts_at)))
     }
