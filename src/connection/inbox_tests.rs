@@ -7,7 +7,10 @@ use super::{
     super::choppy::{Choppy, Cut, below, frame},
     *,
 };
-use crate::{config::Config, protocol::Role};
+use crate::{
+    config::Config,
+    protocol::{self, Codec, Limits, Role},
+};
 
 const KEY: [u8; 4] = [0xA1, 0x02, 0xF3, 0x54];
 const TEXT: u8 = 0x81;
@@ -616,6 +619,79 @@ fn check_at_random(rng: &mut ChaCha8Rng, stream: &[u8], rules: Rules) {
         let way = Way::Mixed(seeded(rng.next_u64()));
         Feeder::new(rules, &config, way).feed(stream, cut, &model);
     }
+}
+
+/// What the codec hears in a stream that comes in pieces, up to a close frame, and what it fails with.
+fn heard_by_codec(
+    rng: &mut ChaCha8Rng,
+    stream: &[u8],
+    role: Role,
+) -> (Vec<Seen>, Option<ProtocolError>) {
+    let limits = Limits {
+        max_message_size: LIMIT,
+        check_utf8: true,
+    };
+    let mut codec = match role {
+        Role::Server => Codec::server(limits),
+        Role::Client => Codec::client(limits, ChaCha8Rng::seed_from_u64(2)),
+    };
+    let mut heard = Vec::new();
+    let mut rest = stream;
+    while !rest.is_empty() {
+        let len = 1 + rng.next_u32() as usize % rest.len().min(5000);
+        let (piece, more) = rest.split_at(len);
+        rest = more;
+        let mut piece = piece.to_vec();
+        let mut at = 0;
+        loop {
+            let (event, consumed) = match codec.process(&mut piece[at..]) {
+                Ok(found) => found,
+                Err(error) => return (heard, Some(error)),
+            };
+            at += consumed;
+            heard.push(match event {
+                None => break,
+                Some(protocol::Event::Message(kind, bytes)) => Seen::Message(kind, bytes.to_vec()),
+                Some(protocol::Event::Ping(bytes)) => Seen::Control(Opcode::Ping, bytes.to_vec()),
+                Some(protocol::Event::Pong(bytes)) => Seen::Control(Opcode::Pong, bytes.to_vec()),
+                Some(_) => return (heard, None),
+            });
+        }
+    }
+    (heard, None)
+}
+
+#[test]
+fn the_codec_hears_what_the_model_says() {
+    let mut rng = ChaCha8Rng::seed_from_u64(3);
+    let mut failed = 0;
+    for round in 0..400 {
+        let role = [Role::Server, Role::Client][round % 2];
+        let mut stream = random_stream(&mut rng, role);
+        if round % 4 > 1 {
+            // Something is broken, and most often a payload.
+            for _ in 0..stream.len().min(50) {
+                let at = rng.next_u32() as usize % stream.len();
+                stream[at] = rng.next_u32() as u8;
+            }
+        }
+        let model = Model::new(&stream, &rules(role));
+        let is_close = |seen: &Seen| matches!(seen, Seen::Control(Opcode::Close, _));
+        let events = model.events.iter().map(|(_, seen)| seen);
+        let before: Vec<Seen> = events
+            .clone()
+            .take_while(|seen| !is_close(seen))
+            .cloned()
+            .collect();
+        let has_close = events.clone().any(is_close);
+        let (heard, error) = heard_by_codec(&mut rng, &stream, role);
+        assert!(heard == before, "round {round}");
+        failed += usize::from(error.is_some());
+        if !has_close {
+            assert_eq!(error, model.fault.map(|(_, error)| error), "round {round}");
+        }
+    }
+    assert!(failed > 50, "{failed}");
 }
 
 #[test]
