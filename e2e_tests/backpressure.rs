@@ -48,6 +48,37 @@ fn drains(events: &[Event]) -> usize {
 }
 
 #[test]
+fn reading_can_go_on_whatever_waits() {
+    let server = Server::start(narrow(), |app| {
+        let report = app.reporter();
+        app.on_message = Some(Box::new(move |_, message| {
+            let note = message.text().unwrap().to_owned();
+            report.send(Event::Note(note)).unwrap();
+        }));
+    });
+    let mut client = server.connect();
+    let id = server.expect_open();
+    fill(&server, id, Config::default().high_water, 50_000);
+    client.send_text("held back");
+    server.on(id, |conn| conn.set_backlog_pause(false));
+    // Nothing was read by the client meanwhile.
+    server.expect_note("held back");
+    client.send_text("at once");
+    server.expect_note("at once");
+    assert!(backlog(&server, id) > Config::default().high_water);
+    // And it pauses again when that is wanted.
+    server.on(id, |conn| conn.set_backlog_pause(true));
+    client.send_text("later");
+    server.with(|_, _| ());
+    client.send_ping(b"last");
+    let mut pong = Frame::binary("");
+    while pong != Frame::pong(b"last") {
+        pong = client.read_frame();
+    }
+    server.expect_note("later");
+}
+
+#[test]
 fn an_echo_to_a_client_that_does_not_read_stays_bounded() {
     const MESSAGES: u32 = 200;
     const SIZE: usize = 50_000;

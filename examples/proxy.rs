@@ -73,9 +73,6 @@ impl Options {
             .idle_timeout(self.idle_timeout.map(Duration::from_secs))
             // Which pages may connect is for the upstream server to say.
             .allowed_origins(OriginPolicy::Any)
-            // Out of reach. Reading would pause by itself on the side for which bytes wait; if the upstream server does the
-            // same, neither reads what the other has to get rid of. Here the opposite side pauses.
-            .high_water(defaults.max_backlog)
     }
 }
 
@@ -276,6 +273,9 @@ impl Handler for Proxy {
 
     fn on_open(&mut self, conn: &mut Conn<'_, Session>) {
         conn.stream_messages(true);
+        // Reading would pause by itself on the side for which bytes wait; if the upstream server does the same, neither reads
+        // what the other has to get rid of. Here the opposite side pauses.
+        conn.set_backlog_pause(false);
         match &mut conn.session_mut().leg {
             Leg::Client { .. } => Self::client_opened(conn),
             Leg::Upstream { upgrade, answer } => {

@@ -184,6 +184,17 @@ impl<'a, S> Conn<'a, S> {
         }
     }
 
+    /// Whether reading pauses by itself while [`high_water`](crate::Config::high_water) bytes or more wait to be written, as it does
+    /// until something else is said. For those who pause where the bytes come from, as a proxy does: two ends that both pause
+    /// while the other does not read would wait for each other.
+    pub fn set_backlog_pause(&mut self, pauses: bool) {
+        let Sender { wire, shared, id } = self.sender();
+        wire.flags.ignores_backlog = !pauses;
+        if wire.flags.backlogged {
+            shared.schedule(id, &mut wire.flags);
+        }
+    }
+
     /// True exactly between [`pause_reads`](Self::pause_reads) and [`resume_reads`](Self::resume_reads).
     #[must_use]
     pub fn is_paused(&self) -> bool {

@@ -64,8 +64,10 @@ pub(crate) struct Flags {
     pub(crate) hung_up: bool,
     /// The application paused reading.
     pub(crate) paused: bool,
-    /// Reading pauses because of the backlog.
+    /// The backlog has reached the high-water mark, and not fallen to the low one since: reading pauses.
     pub(crate) backlogged: bool,
+    /// Reading goes on all the same.
+    pub(crate) ignores_backlog: bool,
     /// Bytes of the largest send that was refused since `on_drain` was called last, at least 1 when that was asked for; 0
     /// otherwise.
     pub(crate) refused: usize,
@@ -73,6 +75,20 @@ pub(crate) struct Flags {
     pub(crate) dirty: bool,
     /// The id is in `Shared::ready`.
     pub(crate) ready: bool,
+}
+
+impl Flags {
+    /// True exactly when what comes is not to be looked at for now.
+    #[inline]
+    pub(crate) fn hold_reading(&self) -> bool {
+        self.paused || self.is_backlogged()
+    }
+
+    /// True exactly when reading pauses because of the backlog.
+    #[inline]
+    pub(crate) fn is_backlogged(&self) -> bool {
+        self.backlogged && !self.ignores_backlog
+    }
 }
 
 /// The part of the core that does not depend on the application's types.

@@ -12,7 +12,7 @@ pub(crate) fn handle_deadline<S>(core: &mut Core<S>, id: ConnId) {
     // The timer is gone with its firing.
     wire.timer = None;
     // A peer whose bytes we leave in the kernel is not silent.
-    if wire.flags.readable && (wire.flags.paused || wire.flags.backlogged) {
+    if wire.flags.readable && wire.flags.hold_reading() {
         let _ = wire.link.deadlines.heard(shared.now);
     }
     match wire.arm(id, shared) {

@@ -21,7 +21,7 @@ impl<H: Handler<M>, M> Driver<'_, H, M> {
             if !wire.link.state().reads_frames() {
                 return;
             }
-            let held = wire.flags.paused || wire.flags.backlogged || budget.is_spent();
+            let held = wire.flags.hold_reading() || budget.is_spent();
             let event = if held {
                 Ok(None)
             } else {

@@ -124,7 +124,7 @@ impl<H: Handler<M>, M> Driver<'_, H, M> {
         let parses = link.state().reads_frames();
         let has_more = match () {
             () if parses && flags.paused => return Step::read_ahead_if(flags.readable),
-            () if parses => !flags.backlogged && (flags.readable || link.inbox.has_held()),
+            () if parses => !flags.is_backlogged() && (flags.readable || link.inbox.has_held()),
             () => flags.readable && link.state().is_draining(),
         };
         if !has_more {
