@@ -5,7 +5,7 @@ use mio::event::Source;
 use super::dial::{Accepted, Dial, Step, Surroundings};
 use crate::{
     config::Config,
-    driver::{ConnectError, DialId, Driver, Handler, Opening, Shared, Timer, Wanted, note},
+    driver::{Connect, ConnectError, DialId, DialOrder, Driver, Handler, Opening, Shared, Timer},
     memory::{Key, Slots},
     protocol::{
         DeflateParams, Host, Role,
@@ -26,9 +26,10 @@ pub(crate) struct Dialler<S> {
 pub(crate) const RESOLVER_MAILBOX: u32 = 1;
 
 impl<S> Dialler<S> {
-    pub(crate) fn new() -> Self {
+    /// `capacity`: attempts at a time without allocating again.
+    pub(crate) fn new(capacity: usize) -> Self {
         Self {
-            dials: Slots::with_capacity(0),
+            dials: Slots::with_capacity(capacity),
             resolver: None,
         }
     }
@@ -36,17 +37,19 @@ impl<S> Dialler<S> {
     /// Begins the attempts that the application asked for, and ends those that it has cancelled.
     pub(crate) fn work<H: Handler<M, Session = S>, M>(&mut self, driver: &mut Driver<'_, H, M>) {
         // Those that there are now: one that fails at once and is repeated at once has its next turn.
-        for _ in 0..driver.core.wanted.len() {
-            let Some(wanted) = driver.core.wanted.pop_front() else {
-                break;
-            };
-            self.begin(wanted, driver);
-        }
-        for _ in 0..driver.core.shared.cancelled.len() {
-            let Some(id) = driver.core.shared.cancelled.pop() else {
-                break;
-            };
-            self.cancel(id, driver);
+        for order in std::mem::take(&mut driver.core.orders) {
+            match order {
+                DialOrder::Begin {
+                    id,
+                    connect,
+                    session,
+                } => self.begin(id, connect, session, driver),
+                DialOrder::Cancel(id) => {
+                    if let Some(key) = self.find(id) {
+                        self.fail(key, ConnectError::Cancelled, driver);
+                    }
+                }
+            }
         }
         let waiting = self.resolver.as_ref().map_or(0, |it| it.waiting());
         for _ in 0..waiting {
@@ -69,19 +72,6 @@ impl<S> Dialler<S> {
         }
     }
 
-    fn cancel<H: Handler<M, Session = S>, M>(&mut self, id: DialId, driver: &mut Driver<'_, H, M>) {
-        if let Some(key) = self.find(id) {
-            return self.fail(key, ConnectError::Cancelled, driver);
-        }
-        // Asked for and given up while the others were worked off.
-        let wanted = &mut driver.core.wanted;
-        if let Some(at) = wanted.iter().position(|wanted| wanted.id == id) {
-            if let Some(wanted) = wanted.remove(at) {
-                drop_wanted(wanted, ConnectError::Cancelled, driver);
-            }
-        }
-    }
-
     fn find(&self, id: DialId) -> Option<Key> {
         self.dials
             .iter()
@@ -91,11 +81,9 @@ impl<S> Dialler<S> {
 
     fn begin<H: Handler<M, Session = S>, M>(
         &mut self,
-        Wanted {
-            id,
-            connect,
-            session,
-        }: Wanted<S>,
+        id: DialId,
+        connect: Box<Connect>,
+        session: S,
         driver: &mut Driver<'_, H, M>,
     ) {
         let shared = &mut driver.core.shared;
@@ -277,8 +265,13 @@ impl<S> Dialler<S> {
             }
         }
         // No callback adds to these: the loop dials no more.
-        while let Some(wanted) = driver.core.wanted.pop_front() {
-            drop_wanted(wanted, ConnectError::Shutdown, driver);
+        for order in std::mem::take(&mut driver.core.orders) {
+            if let DialOrder::Begin { session, .. } = order {
+                let shared = &mut driver.core.shared;
+                shared.dials -= 1;
+                shared.outbound -= 1;
+                driver.connect_failed(session, ConnectError::Shutdown);
+            }
         }
     }
 
@@ -288,7 +281,6 @@ impl<S> Dialler<S> {
             shared.timers.remove(timer);
         }
         shared.dials -= 1;
-        note(&mut shared.stats.dials, shared.dials);
         Some(dial)
     }
 }
@@ -303,25 +295,12 @@ fn ask(
     let resolver = match resolver {
         Some(resolver) => resolver,
         None => {
-            let capacity = shared.stats.dials.max;
+            let capacity = shared.max_dials();
             let new = Resolver::new(capacity, RESOLVER_MAILBOX, &shared.registrar)?;
             resolver.insert(Box::new(new))
         }
     };
     resolver.ask(key_to_id(key), host, port)
-}
-
-/// Ends an attempt that was not begun.
-fn drop_wanted<H: Handler<M>, M>(
-    wanted: Wanted<H::Session>,
-    error: ConnectError,
-    driver: &mut Driver<'_, H, M>,
-) {
-    let shared = &mut driver.core.shared;
-    shared.dials -= 1;
-    shared.outbound -= 1;
-    note(&mut shared.stats.dials, shared.dials);
-    driver.connect_failed(wanted.session, error);
 }
 
 fn surroundings(key: Key, shared: &Shared) -> Surroundings<'_> {

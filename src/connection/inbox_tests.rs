@@ -1,3 +1,5 @@
+use std::sync::Arc;
+
 use rand_chacha::{
     ChaCha8Rng,
     rand_core::{Rng, SeedableRng},
@@ -252,7 +254,7 @@ impl Feeder {
     fn new(rules: Rules, config: &Config, way: Way) -> Self {
         Self {
             inbox: Inbox::default(),
-            pools: Pools::new(config, false),
+            pools: Pools::new(&Arc::new(config.clone()), false),
             rules,
             scratch: vec![0; config.scratch_size],
             way,

@@ -1,3 +1,5 @@
+use std::sync::Arc;
+
 use std::io;
 
 use rand_chacha::{
@@ -85,7 +87,7 @@ impl End {
             .initial_large_buffers(0);
         Self {
             link: Link::new(crate::protocol::Role::Server, Instant::now()),
-            pools: Pools::new(&config, false),
+            pools: Pools::new(&Arc::new(config.clone()), false),
             socket: Socket {
                 room: usize::MAX,
                 wire: Vec::new(),

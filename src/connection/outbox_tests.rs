@@ -1,3 +1,5 @@
+use std::sync::Arc;
+
 use std::{collections::VecDeque, io::IoSlice};
 
 use bytes::Bytes;
@@ -113,7 +115,7 @@ impl Bench {
     fn new(config: &Config) -> Self {
         Self {
             outbox: Outbox::new(crate::protocol::Role::Server),
-            pools: Pools::new(config, false),
+            pools: Pools::new(&Arc::new(config.clone()), false),
             kernel: Kernel::default(),
             limits: SendLimits {
                 queue: 8,

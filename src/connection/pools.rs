@@ -1,12 +1,11 @@
+use std::sync::Arc;
+
 use super::{Agreement, deflaters::Deflaters, inbox::Unfinished, queue::Queue};
 use crate::{
     config::Config,
     memory::{Buffer, BufferPool, Recycler},
     protocol::{Decompressor, DeflateParams, MaskKeys},
 };
-
-/// How many boxes of unfinished state are kept for reuse; above it they are freed. One box is at most about a kilobyte.
-const MAX_RECYCLED: usize = 1024;
 
 /// What connections lease and draw from.
 pub(crate) struct Pools {
@@ -20,11 +19,11 @@ pub(crate) struct Pools {
 
 impl Pools {
     /// `alone`: for one connection.
-    pub(crate) fn new(config: &Config, alone: bool) -> Self {
+    pub(crate) fn new(config: &Arc<Config>, alone: bool) -> Self {
         Self {
-            buffers: BufferPool::new(config),
-            unfinished: Recycler::new(MAX_RECYCLED),
-            queues: Recycler::new(MAX_RECYCLED),
+            buffers: BufferPool::new(Arc::clone(config)),
+            unfinished: Recycler::new(),
+            queues: Recycler::new(),
             mask_keys: MaskKeys::new(alone),
             deflaters: Deflaters::new(config),
         }

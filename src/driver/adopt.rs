@@ -1,8 +1,8 @@
-use std::fmt;
+use std::{collections::VecDeque, fmt};
 
 use mio::Interest;
 
-use super::{Driver, Handler, HandshakeFailure, Opening};
+use super::{Driver, Handler, HandshakeFailure, Opening, deferred::Upgrades};
 use crate::{
     connection::Agreement,
     memory::Key,
@@ -17,11 +17,40 @@ pub(crate) struct Adopted {
 }
 
 /// A socket behind whose opening handshake somebody else stands.
-pub(crate) struct Upgraded<S> {
-    pub(crate) stream: Stream,
+pub(super) struct Upgraded<S> {
+    pub(super) stream: Stream,
     /// What came behind the request.
-    pub(crate) bytes: Vec<u8>,
-    pub(crate) session: S,
+    pub(super) bytes: Vec<u8>,
+    pub(super) session: S,
+}
+
+/// What only a loop that serves has to do.
+pub(crate) struct Serving<S> {
+    /// Sockets to be adopted by the server.
+    pub(crate) adopted: VecDeque<Adopted>,
+    /// Connections that were upgraded elsewhere, and are to be opened.
+    pub(super) upgraded: VecDeque<Upgraded<S>>,
+    pub(crate) upgrades: Upgrades<S>,
+    /// Connections that the application has accepted, or has put off, and whose 101 is not written yet.
+    pub(crate) reserved: usize,
+}
+
+impl<S> Default for Serving<S> {
+    fn default() -> Self {
+        Self {
+            adopted: VecDeque::new(),
+            upgraded: VecDeque::new(),
+            upgrades: Upgrades::new(),
+            reserved: 0,
+        }
+    }
+}
+
+impl<S> Serving<S> {
+    /// True exactly when something is left to do that no event will announce.
+    pub(super) fn has_work(&self) -> bool {
+        !(self.adopted.is_empty() && self.upgraded.is_empty() && self.upgrades.answers.is_empty())
+    }
 }
 
 /// A socket that could not be adopted; it comes back.
@@ -69,15 +98,20 @@ impl std::error::Error for AdoptError {}
 impl<H: Handler<M>, M> Driver<'_, H, M> {
     /// Opens the connections that were upgraded elsewhere.
     pub(crate) fn open_upgraded(&mut self) {
-        while let Some(upgraded) = self.core.upgraded.pop_front() {
+        while let Some(upgraded) = self
+            .core
+            .serving
+            .as_mut()
+            .and_then(|it| it.upgraded.pop_front())
+        {
             let Upgraded {
                 mut stream,
                 bytes,
                 session,
             } = upgraded;
+            self.core.serving().reserved -= 1;
             let shared = &mut self.core.shared;
-            shared.reserved -= 1;
-            shared.stats.adopted += 1;
+            shared.counters.rare().adopted += 1;
             if let Stream::Tcp(tcp) = &stream {
                 // Options are wishes: a socket that does not take them is still a socket.
                 let _ = shared.settings.sockets().apply_connected(tcp);

@@ -242,11 +242,11 @@ impl<'a, S> Conn<'a, S> {
 
     #[inline]
     pub(crate) fn count_received_message(&mut self) {
-        self.core.shared.stats.received.messages += 1;
+        self.core.shared.counters.received.messages += 1;
     }
 
     pub(crate) fn count_received_control(&mut self, opcode: Opcode) {
-        let received = &mut self.core.shared.stats.received;
+        let received = &mut self.core.shared.counters.received;
         let counter = if opcode == Opcode::Ping {
             &mut received.pings
         } else {

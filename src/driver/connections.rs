@@ -4,7 +4,7 @@ use mio::{Interest, event::Source};
 
 use super::{
     AdoptError, AdoptErrorKind, Adopted, ConnId, Connect, Core, Deferred, DialError, DialErrorKind,
-    DialId, Stats, Timer, UpgradeId, Upgraded, Wanted, conn::Conn, core::note,
+    DialId, DialOrder, Stats, Timer, UpgradeId, adopt::Upgraded, conn::Conn,
 };
 use crate::{memory, transport::Stream, transport::TokenKind};
 
@@ -97,7 +97,7 @@ impl<'a, S> Connections<'a, S> {
             return Err(LimitReached("max_timers"));
         }
         shared.app_timers += 1;
-        note(&mut shared.stats.timers, shared.app_timers);
+        shared.counters.rare().timers.note(shared.app_timers);
         // A delay beyond the end of time never comes due; a century does not either.
         let at = shared
             .now
@@ -112,7 +112,6 @@ impl<'a, S> Connections<'a, S> {
         let cancelled = shared.timers.remove(timer.0).is_some();
         if cancelled {
             shared.app_timers -= 1;
-            note(&mut shared.stats.timers, shared.app_timers);
         }
         cancelled
     }
@@ -132,19 +131,20 @@ impl<'a, S> Connections<'a, S> {
             // A lone client has one token for everything: a source's events could not be told from its own.
             return Err(io::ErrorKind::Unsupported.into());
         }
-        if shared.sources.len() >= shared.settings.config.max_sources {
+        let sources = shared.sources.get_or_insert_default();
+        if sources.len() >= shared.settings.config.max_sources {
             return Err(io::Error::new(
                 io::ErrorKind::QuotaExceeded,
                 LimitReached("max_sources"),
             ));
         }
-        let key = shared.sources.insert(());
+        let key = sources.insert(());
         let name = (TokenKind::Source, key);
         if let Err(error) = shared.registrar.register(source, name, interest) {
-            shared.sources.remove(key);
+            sources.remove(key);
             return Err(error);
         }
-        note(&mut shared.stats.sources, shared.sources.len());
+        shared.counters.rare().sources.note(sources.len());
         Ok(SourceId(key))
     }
 
@@ -159,7 +159,10 @@ impl<'a, S> Connections<'a, S> {
         interest: Interest,
     ) -> io::Result<()> {
         let shared = &mut self.core.shared;
-        shared.sources.get(id.0).ok_or(io::ErrorKind::NotFound)?;
+        let sources = shared.sources.as_ref();
+        sources
+            .and_then(|it| it.get(id.0))
+            .ok_or(io::ErrorKind::NotFound)?;
         shared
             .registrar
             .reregister(source, (TokenKind::Source, id.0), interest)
@@ -175,8 +178,10 @@ impl<'a, S> Connections<'a, S> {
         source: &mut (impl Source + ?Sized),
     ) -> io::Result<()> {
         let shared = &mut self.core.shared;
-        shared.sources.remove(id.0).ok_or(io::ErrorKind::NotFound)?;
-        note(&mut shared.stats.sources, shared.sources.len());
+        let sources = shared.sources.as_mut();
+        sources
+            .and_then(|it| it.remove(id.0))
+            .ok_or(io::ErrorKind::NotFound)?;
         shared.registrar.deregister(source)
     }
 
@@ -203,8 +208,9 @@ impl<'a, S> Connections<'a, S> {
         } else if !has_room {
             AdoptErrorKind::NoConnection
         } else {
-            shared.reserved += 1;
-            self.core.upgraded.push_back(Upgraded {
+            let serving = self.core.serving();
+            serving.reserved += 1;
+            serving.upgraded.push_back(Upgraded {
                 stream,
                 bytes,
                 session,
@@ -231,9 +237,10 @@ impl<'a, S> Connections<'a, S> {
         bytes: impl Into<Vec<u8>>,
     ) -> Result<(), AdoptError> {
         let (stream, bytes) = (stream.into(), bytes.into());
+        let adopted = self.core.adopted();
         let shared = &mut self.core.shared;
         let config = &shared.settings.config;
-        let under_way = shared.stats.handshakes.current + shared.adopted.len();
+        let under_way = shared.counters.handshakes() + adopted;
         let kind = if shared.registrar.is_silent() {
             AdoptErrorKind::NoServer
         } else if shared.shutting_down {
@@ -243,7 +250,10 @@ impl<'a, S> Connections<'a, S> {
         } else if under_way >= config.max_handshakes {
             AdoptErrorKind::NoHandshake
         } else {
-            shared.adopted.push_back(Adopted { stream, bytes });
+            self.core
+                .serving()
+                .adopted
+                .push_back(Adopted { stream, bytes });
             return Ok(());
         };
         Err(AdoptError {
@@ -266,17 +276,17 @@ impl<'a, S> Connections<'a, S> {
             DialErrorKind::ShuttingDown
         } else if !shared.pools.mask_keys.is_supplied() {
             DialErrorKind::NoRng
-        } else if shared.dials >= shared.stats.dials.max {
+        } else if shared.dials >= shared.max_dials() {
             DialErrorKind::TooManyDials
-        } else if shared.outbound >= shared.max_outbound {
+        } else if shared.outbound >= shared.max_outbound() {
             DialErrorKind::TooManyConnections
         } else {
             let id = DialId(shared.next_dial);
             shared.next_dial += 1;
             shared.dials += 1;
             shared.outbound += 1;
-            note(&mut shared.stats.dials, shared.dials);
-            self.core.wanted.push_back(Wanted {
+            shared.counters.dials.note(shared.dials);
+            self.core.orders.push(DialOrder::Begin {
                 id,
                 connect: Box::new(connect),
                 session,
@@ -288,7 +298,7 @@ impl<'a, S> Connections<'a, S> {
 
     /// Gives an attempt to connect up: it fails with `Cancelled`. Does nothing when it has become a connection or failed.
     pub fn cancel_connect(&mut self, id: DialId) {
-        self.core.shared.cancelled.push(id);
+        self.core.orders.push(DialOrder::Cancel(id));
     }
 
     /// Ends the loop in order: no connection is accepted any more, handshakes are answered with 503, every connection is
@@ -303,7 +313,7 @@ impl<'a, S> Connections<'a, S> {
     pub fn shutdown_staggered(&mut self, deadline: Duration, stagger: Duration) {
         // Added to a point in time, a longer one could overflow.
         let deadline = deadline.min(FAR_AWAY);
-        self.core.shared.shutdown = Some((deadline, stagger.min(deadline)));
+        self.core.shared.shutdown = Some(Box::new((deadline, stagger.min(deadline))));
     }
 
     /// What the loop has done and what it holds.

@@ -5,11 +5,11 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::{Adopted, Connect, DialId, Stats, Upgraded, deferred::Upgrades};
+use super::{Connect, DialId, adopt::Serving, counters::Counters, notices::Notices};
 use crate::{
     config::Config,
-    connection::{CloseCause, Due, Fault, Link, Pools, SendLimits, Sent, Timeouts},
-    memory::{Key, Occupancy, Slots, TimerId, Timers},
+    connection::{CloseCause, Due, Fault, Link, Pools, SendLimits, Timeouts},
+    memory::{Key, Slots, TimerId, Timers},
     protocol::{CloseCode, ClosePayload, Role, Rules},
     transport::{Registrar, SocketOptions, Stream},
 };
@@ -26,11 +26,10 @@ impl fmt::Debug for ConnId {
 
 /// All connections of a loop and what they share.
 pub(crate) struct Core<S> {
-    /// Attempts to connect that are to be begun.
-    pub(crate) wanted: VecDeque<Wanted<S>>,
-    /// Connections that were upgraded elsewhere, and are to be opened.
-    pub(crate) upgraded: VecDeque<Upgraded<S>>,
-    pub(crate) upgrades: Upgrades<S>,
+    /// Attempts to connect that are to be begun or ended, in the order in which that was asked for.
+    pub(crate) orders: Vec<DialOrder<S>>,
+    /// Made when it is first needed: a lone client has none.
+    pub(crate) serving: Option<Box<Serving<S>>>,
     pub(crate) slots: Slots<Slot<S>>,
     pub(crate) shared: Shared,
 }
@@ -99,39 +98,26 @@ pub(crate) struct Shared {
     pub(crate) registrar: Registrar,
     /// The time of this turn.
     pub(crate) now: Instant,
-    pub(crate) stats: Stats,
+    pub(crate) counters: Counters,
 
     /// Connections to be flushed at the end of the turn.
     pub(crate) dirty: Vec<ConnId>,
     /// Connections with something to read or to dispatch that no event will announce.
     pub(crate) ready: VecDeque<ConnId>,
-    /// Payloads to be given back.
-    pub(crate) sent: VecDeque<(ConnId, Sent)>,
-    /// Connections whose backlog has drained.
-    pub(crate) drained: VecDeque<ConnId>,
-    /// Connections that ended and are to be retired.
-    pub(crate) ended: VecDeque<ConnId>,
+    pub(crate) notices: Notices,
 
-    /// Connections that the application has accepted, or has put off, and whose 101 is not written yet.
-    pub(crate) reserved: usize,
     /// Timers of the application among `timers`.
     pub(crate) app_timers: usize,
-    /// Foreign sources; a key each, so that a stale event finds nobody.
-    pub(crate) sources: Slots<()>,
-    /// Attempts to connect that are to be ended.
-    pub(crate) cancelled: Vec<DialId>,
-    /// Attempts to connect, those in `Core::wanted` included.
+    /// Foreign sources; a key each, so that a stale event finds nobody. Made for the first.
+    pub(crate) sources: Option<Box<Slots<()>>>,
+    /// Attempts to connect, those in `Core::orders` included.
     pub(crate) dials: usize,
     /// The next attempt's name.
     pub(crate) next_dial: u64,
     /// Connections of the client role, attempts included.
     pub(crate) outbound: usize,
-    /// The most of them.
-    pub(crate) max_outbound: usize,
-    /// Sockets to be adopted by the server.
-    pub(crate) adopted: VecDeque<Adopted>,
     /// The application asked for a shutdown within this time, staggered over that.
-    pub(crate) shutdown: Option<(Duration, Duration)>,
+    pub(crate) shutdown: Option<Box<(Duration, Duration)>>,
     /// True exactly from the beginning of a shutdown on.
     pub(crate) shutting_down: bool,
 }
@@ -192,59 +178,45 @@ impl Settings {
     }
 }
 
-/// An attempt to connect that the application asked for.
-pub(crate) struct Wanted<S> {
-    pub(crate) id: DialId,
-    pub(crate) connect: Box<Connect>,
-    pub(crate) session: S,
+/// What the application asked for about an attempt to connect.
+pub(crate) enum DialOrder<S> {
+    Begin {
+        id: DialId,
+        connect: Box<Connect>,
+        session: S,
+    },
+    Cancel(DialId),
 }
 
 impl<S> Core<S> {
     /// The state of a loop; that of a lone client has room for one connection, and takes as little memory as it can.
     pub(crate) fn new(config: Arc<Config>, registrar: Registrar, now: Instant) -> Self {
         let alone = registrar.is_silent();
-        let (max_outbound, max_dials) = match alone {
-            true => (1, 1),
-            false => (config.max_outbound, config.max_dials),
-        };
         let (connections, timers) = match alone {
             true => (1, 1),
             false => (config.initial_connections, config.initial_handshakes),
         };
-        let mut stats = Stats::default();
-        stats.connections.max = config.max_connections;
-        stats.handshakes.max = config.max_handshakes;
-        stats.dials.max = max_dials;
-        stats.timers.max = config.max_timers;
-        stats.sources.max = config.max_sources;
         let shared = Shared {
             pools: Pools::new(&config, alone),
             timers: Timers::with_capacity(timers),
             registrar,
             now,
-            stats,
+            counters: Counters::default(),
             dirty: Vec::with_capacity(connections),
             ready: VecDeque::with_capacity(connections),
-            sent: VecDeque::new(),
-            drained: VecDeque::new(),
-            ended: VecDeque::new(),
-            reserved: 0,
-            cancelled: Vec::new(),
+            notices: Notices::default(),
             dials: 0,
             next_dial: 0,
             outbound: 0,
-            max_outbound,
             app_timers: 0,
-            sources: Slots::with_capacity(0),
-            adopted: VecDeque::new(),
+            sources: None,
             shutdown: None,
             shutting_down: false,
             settings: Settings { config },
         };
         Self {
-            wanted: VecDeque::new(),
-            upgraded: VecDeque::new(),
-            upgrades: Upgrades::new(),
+            orders: Vec::new(),
+            serving: None,
             slots: Slots::with_capacity(connections),
             shared,
         }
@@ -267,43 +239,46 @@ impl<S> Core<S> {
         let shared = &self.shared;
         !(shared.ready.is_empty()
             && shared.dirty.is_empty()
-            && shared.sent.is_empty()
-            && shared.drained.is_empty()
-            && shared.ended.is_empty()
-            && shared.adopted.is_empty()
-            && shared.cancelled.is_empty()
-            && self.wanted.is_empty()
-            && self.upgraded.is_empty()
-            && self.upgrades.answers.is_empty()
+            && shared.notices.is_empty()
+            && self.orders.is_empty()
+            && self.serving.as_ref().is_none_or(|it| !it.has_work())
             && shared.shutdown.is_none())
+    }
+
+    pub(crate) fn serving(&mut self) -> &mut Serving<S> {
+        self.serving.get_or_insert_default()
+    }
+
+    /// Sockets that the server is still to adopt.
+    pub(crate) fn adopted(&self) -> usize {
+        self.serving.as_ref().map_or(0, |it| it.adopted.len())
     }
 
     /// True exactly when one more connection may be accepted.
     pub(crate) fn has_room(&self) -> bool {
         let outbound = self.shared.outbound - self.shared.dials;
-        self.slots.len() - outbound + self.shared.reserved
-            < self.shared.settings.config.max_connections
-    }
-
-    pub(crate) fn stats(&mut self) -> Stats {
-        let shared = &mut self.shared;
-        shared.pools.buffers.reclaim();
-        let buffers = &shared.pools.buffers;
-        let deflaters = shared.pools.deflaters.as_ref();
-        let (compressors, decompressors) =
-            deflaters.map_or_else(Default::default, |it| it.contexts());
-        Stats {
-            compressors,
-            decompressors,
-            read_buffers: buffers.read_buffers(),
-            large_buffers: buffers.large_buffers(),
-            buffer_memory: buffers.memory(),
-            ..shared.stats
-        }
+        let reserved = self.serving.as_ref().map_or(0, |it| it.reserved);
+        self.slots.len() - outbound + reserved < self.shared.settings.config.max_connections
     }
 }
 
 impl Shared {
+    /// The most attempts to connect; a lone client has one.
+    pub(crate) fn max_dials(&self) -> usize {
+        match self.registrar.is_silent() {
+            true => 1,
+            false => self.settings.config.max_dials,
+        }
+    }
+
+    /// The most connections of the client role.
+    pub(crate) fn max_outbound(&self) -> usize {
+        match self.registrar.is_silent() {
+            true => 1,
+            false => self.settings.config.max_outbound,
+        }
+    }
+
     /// The connection has something staged: it is flushed at the end of the turn.
     #[inline]
     pub(crate) fn mark_dirty(&mut self, id: ConnId, flags: &mut Flags) {
@@ -412,22 +387,16 @@ impl Wire {
 
     /// The connection is over: its memory goes back and it waits to be retired.
     pub(crate) fn end(&mut self, id: ConnId, cause: CloseCause, shared: &mut Shared) {
-        let sent = &mut shared.sent;
+        let notices = &mut shared.notices;
         if self.link.end(cause, &mut shared.pools, |payload| {
-            sent.push_back((id, payload))
+            notices.sent(id, payload)
         }) {
+            notices.ended(id);
             self.disarm(shared);
-            shared.ended.push_back(id);
         }
     }
 
     pub(crate) fn end_with_error(&mut self, id: ConnId, error: &io::Error, shared: &mut Shared) {
         self.end(id, CloseCause::Io(error.kind()), shared);
     }
-}
-
-/// Notes how many there are now, and the most there were.
-pub(crate) fn note(occupancy: &mut Occupancy, current: usize) {
-    occupancy.current = current;
-    occupancy.peak = occupancy.peak.max(current);
 }

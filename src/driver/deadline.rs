@@ -25,7 +25,7 @@ pub(crate) fn handle_deadline<S>(core: &mut Core<S>, id: ConnId) {
                 .control(Opcode::Ping, b"", &mut shared.pools)
                 .is_ok()
             {
-                shared.stats.sent.pings += 1;
+                shared.counters.sent.pings += 1;
             }
             shared.mark_dirty(id, &mut wire.flags);
             // The ping counts as sent, so what is due next lies in the future.

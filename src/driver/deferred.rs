@@ -72,8 +72,8 @@ impl<S> Core<S> {
         leftover: Vec<u8>,
         session: S,
     ) -> UpgradeId {
-        self.shared.reserved += 1;
-        UpgradeId(self.upgrades.waiting.insert(Waiting {
+        self.serving().reserved += 1;
+        UpgradeId(self.upgrades().waiting.insert(Waiting {
             handshake,
             response,
             leftover,
@@ -82,10 +82,14 @@ impl<S> Core<S> {
         }))
     }
 
+    fn upgrades(&mut self) -> &mut Upgrades<S> {
+        &mut self.serving().upgrades
+    }
+
     /// Ends the waiting of an upgrade; its reservation ends with it.
     pub(crate) fn take_deferred(&mut self, id: UpgradeId) -> Option<Waiting<S>> {
-        let waiting = self.upgrades.waiting.remove(id.0)?;
-        self.shared.reserved -= 1;
+        let waiting = self.upgrades().waiting.remove(id.0)?;
+        self.serving().reserved -= 1;
         Some(waiting)
     }
 }
@@ -93,7 +97,7 @@ impl<S> Core<S> {
 impl<'a, S> Deferred<'a, S> {
     /// `None` for an upgrade that is answered, also when the server has not followed yet, or lost.
     pub(super) fn new(core: &'a mut Core<S>, id: UpgradeId) -> Option<Self> {
-        let waiting = core.upgrades.waiting.get(id.0)?;
+        let waiting = core.serving.as_ref()?.upgrades.waiting.get(id.0)?;
         (!waiting.accepted).then_some(Self { core, id })
     }
 
@@ -147,7 +151,7 @@ impl<'a, S> Deferred<'a, S> {
     pub fn accept(mut self) {
         self.waiting_mut().accepted = true;
         self.core
-            .upgrades
+            .upgrades()
             .answers
             .push_back(Answer::Accept(self.id));
     }
@@ -157,21 +161,24 @@ impl<'a, S> Deferred<'a, S> {
         #[expect(clippy::expect_used, reason = "see the field `core`")]
         let waiting = self.core.take_deferred(self.id).expect("it waits");
         self.core
-            .upgrades
+            .upgrades()
             .answers
             .push_back(Answer::Refuse(self.id, waiting.handshake, answer));
         waiting.session
     }
 
     fn waiting(&self) -> &Waiting<S> {
+        let serving = self.core.serving.as_ref();
         #[expect(clippy::expect_used, reason = "see the field `core`")]
-        self.core.upgrades.waiting.get(self.id.0).expect("it waits")
+        serving
+            .and_then(|it| it.upgrades.waiting.get(self.id.0))
+            .expect("it waits")
     }
 
     fn waiting_mut(&mut self) -> &mut Waiting<S> {
         #[expect(clippy::expect_used, reason = "see the field `core`")]
         self.core
-            .upgrades
+            .upgrades()
             .waiting
             .get_mut(self.id.0)
             .expect("it waits")

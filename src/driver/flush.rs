@@ -9,10 +9,11 @@ pub(crate) fn flush<S>(core: &mut Core<S>, id: ConnId) {
         return;
     };
     // The entry in `dirty` stays; whoever works that list off finds nothing to do.
-    let Shared { pools, sent, .. } = shared;
-    let flushed = wire.link.outbox.flush(&mut wire.stream, pools, |payload| {
-        sent.push_back((id, payload))
-    });
+    let Shared { pools, notices, .. } = shared;
+    let flushed = wire
+        .link
+        .outbox
+        .flush(&mut wire.stream, pools, |payload| notices.sent(id, payload));
     match flushed {
         Ok(Flushed::All) if wire.link.flushed() => shut_down(wire, id, shared),
         Ok(_) => check_water_marks(wire, id, shared),
@@ -44,7 +45,7 @@ fn check_water_marks(wire: &mut Wire, id: ConnId, shared: &mut Shared) {
         let has_room = backlog == 0 || backlog.saturating_add(flags.refused) <= config.max_backlog;
         if (flags.backlogged || flags.refused > 0) && has_room {
             flags.refused = 0;
-            shared.drained.push_back(id);
+            shared.notices.drained(id);
         }
         if std::mem::replace(&mut flags.backlogged, false) {
             shared.schedule(id, flags);

@@ -108,18 +108,18 @@ impl Sender<'_> {
         let Shared {
             pools,
             settings,
-            sent,
+            notices,
             ..
         } = &mut *self.shared;
         let Wire { link, stream, .. } = &mut *self.wire;
         let limits = &settings.send_limits();
-        let flushed = |payload| sent.push_back((id, payload));
+        let flushed = |payload| notices.sent(id, payload);
         let result = link
             .outbox
             .send_fragment(kind, bytes, last, limits, pools, stream, flushed);
         match result {
             Ok(()) => {
-                let sent = &mut self.shared.stats.sent;
+                let sent = &mut self.shared.counters.sent;
                 sent.messages += u64::from(last);
                 sent.bytes += bytes.len() as u64;
                 self.mark_dirty();

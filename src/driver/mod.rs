@@ -1,7 +1,7 @@
 //! Floor 3: the only code that calls the application.
 //!
 //! Sends and closes only change state and stage bytes; nothing is called back from inside them. What they cause is collected
-//! (`Shared::dirty`, `sent`, `drained`, `ended`) and worked off in one place, `settle`.
+//! (`Shared::dirty`, `notices`) and worked off in one place, `settle`.
 //!
 //! | to fix | look in |
 //! | --- | --- |
@@ -20,11 +20,14 @@
 //! | timeouts | `deadline` |
 //! | timers, foreign sources and posted messages of the application | `outside` |
 //! | what belongs to a loop | `core` |
+//! | what waits to be told | `notices` |
+//! | what is counted | `counters`, `stats` |
 
 mod adopt;
 mod conn;
 mod connections;
 mod core;
+mod counters;
 mod deadline;
 mod deferred;
 mod dial;
@@ -34,6 +37,7 @@ mod fragment;
 mod handler;
 mod inflated;
 mod message;
+mod notices;
 mod open;
 mod outside;
 mod receive;
@@ -44,12 +48,12 @@ mod stats;
 
 use std::marker::PhantomData;
 
+pub(crate) use adopt::Adopted;
 pub use adopt::{AdoptError, AdoptErrorKind};
-pub(crate) use adopt::{Adopted, Upgraded};
 pub use conn::Conn;
 pub use connections::{Connections, LimitReached, SourceId, TimerId};
 pub use core::ConnId;
-pub(crate) use core::{Core, Shared, Slot, Timer, Wanted, note};
+pub(crate) use core::{Core, DialOrder, Shared, Slot, Timer};
 pub(crate) use deadline::handle_deadline;
 pub(crate) use deferred::Answer;
 pub use deferred::{Deferred, UpgradeId};

@@ -5,7 +5,7 @@ use mio::Interest;
 use super::{
     ConnId, ConnectError, Connections, Driver, Handler, HandshakeFailure, Request, Slot, UpgradeId,
     conn::Conn,
-    core::{Shared, Wire, note},
+    core::{Shared, Wire},
     flush::flush,
     receive::Budget,
 };
@@ -99,14 +99,14 @@ impl<H: Handler<M>, M> Driver<'_, H, M> {
             return;
         }
         let shared = &mut self.core.shared;
-        shared.stats.opened += 1;
-        note(&mut shared.stats.connections, self.core.slots.len());
+        shared.counters.opened += 1;
+        shared.counters.connections.note(self.core.slots.len());
         let count = leftover.len();
         self.scratch.copy_within(leftover, 0);
         if let Some(mut conn) = Conn::new(self.core, id, &self.scratch[..count]) {
             self.app.on_open(&mut conn);
         }
-        self.core.shared.stats.received.bytes += count as u64;
+        self.core.shared.counters.received.bytes += count as u64;
         self.report_read(id, count, count);
         self.start_timers(id);
         let mut budget = Budget::new(&self.core.shared.settings.config);

@@ -1,6 +1,6 @@
 use mio::event::Event;
 
-use super::{Connections, Driver, Handler, SourceId, TimerId, note};
+use super::{Connections, Driver, Handler, SourceId, TimerId};
 use crate::memory::{self, Key};
 
 /// What reaches the application from beside the connections.
@@ -9,14 +9,14 @@ impl<H: Handler<M>, M> Driver<'_, H, M> {
     pub(crate) fn handle_timer(&mut self, timer: memory::TimerId, data: u64) {
         let shared = &mut self.core.shared;
         shared.app_timers -= 1;
-        note(&mut shared.stats.timers, shared.app_timers);
         self.app
             .on_timer(&mut Connections::new(self.core), TimerId(timer), data);
     }
 
     /// A foreign source has an event. One that was taken off the loop in the meantime has none.
     pub(crate) fn handle_source(&mut self, key: Key, event: &Event) {
-        if self.core.shared.sources.get(key).is_some() {
+        let sources = self.core.shared.sources.as_ref();
+        if sources.is_some_and(|it| it.get(key).is_some()) {
             self.app
                 .on_source(&mut Connections::new(self.core), SourceId(key), event);
         }

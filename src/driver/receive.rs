@@ -175,7 +175,7 @@ impl<H: Handler<M>, M> Driver<'_, H, M> {
             }
             Ok(Arrived::Bytes(count)) => {
                 wire.note_heard(shared);
-                shared.stats.received.bytes += count as u64;
+                shared.counters.received.bytes += count as u64;
                 budget.spend_bytes(count);
                 let direct = count.min(direct_len);
                 let end = kept + count - direct;
@@ -233,7 +233,7 @@ impl<H: Handler<M>, M> Driver<'_, H, M> {
             Ok(Arrived::Bytes(count)) => {
                 wire.link.inbox.read_ahead_arrived(count);
                 wire.note_heard(shared);
-                shared.stats.received.bytes += count as u64;
+                shared.counters.received.bytes += count as u64;
                 self.report_read(id, count, 0);
                 return true;
             }
@@ -255,7 +255,7 @@ impl<H: Handler<M>, M> Driver<'_, H, M> {
             Err(error) => wire.end_with_error(id, &error, shared),
             Ok(Arrived::EndOfStream) => wire.end(id, CloseCause::EndOfStream, shared),
             Ok(Arrived::Bytes(count)) => {
-                shared.stats.received.bytes += count as u64;
+                shared.counters.received.bytes += count as u64;
                 budget.spend_bytes(count);
             }
             Ok(Arrived::Nothing) => {}
@@ -276,7 +276,7 @@ impl Wire {
     #[inline]
     fn note_heard(&mut self, shared: &mut Shared) {
         if let Some(time) = self.link.deadlines.heard(shared.now) {
-            shared.stats.round_trips.add(time);
+            shared.counters.rare().round_trips.add(time);
         }
     }
 

@@ -83,7 +83,7 @@ impl Sender<'_> {
         let Shared {
             pools,
             settings,
-            sent,
+            notices,
             ..
         } = &mut *self.shared;
         let Wire { link, stream, .. } = &mut *self.wire;
@@ -91,7 +91,7 @@ impl Sender<'_> {
         let result = link
             .outbox
             .send_copy(kind, parts, limits, pools, stream, |payload| {
-                sent.push_back((id, payload))
+                notices.sent(id, payload)
             });
         let len = parts.iter().map(|part| part.len()).sum();
         match result {
@@ -130,7 +130,7 @@ impl Sender<'_> {
     /// The reason; nothing was sent: `NotOpen`, `ControlFrameTooBig` above 125 bytes, `QueueFull`.
     pub fn send_ping(&mut self, payload: &[u8]) -> Result<(), SendErrorKind> {
         self.control(Opcode::Ping, payload)?;
-        self.shared.stats.sent.pings += 1;
+        self.shared.counters.sent.pings += 1;
         Ok(())
     }
 
@@ -140,7 +140,7 @@ impl Sender<'_> {
     /// As `send_ping`.
     pub fn send_pong(&mut self, payload: &[u8]) -> Result<(), SendErrorKind> {
         self.control(Opcode::Pong, payload)?;
-        self.shared.stats.sent.pongs += 1;
+        self.shared.counters.sent.pongs += 1;
         Ok(())
     }
 
@@ -151,12 +151,11 @@ impl Sender<'_> {
         }
         let payload = &payload[..payload.len().min(MAX_CONTROL_PAYLOAD)];
         let id = self.id;
-        let Shared { pools, sent, .. } = &mut *self.shared;
+        let Shared { pools, notices, .. } = &mut *self.shared;
         let Wire { link, stream, .. } = &mut *self.wire;
-        link.outbox.auto_pong(payload, pools, stream, |payload| {
-            sent.push_back((id, payload))
-        });
-        self.shared.stats.sent.pongs += 1;
+        link.outbox
+            .auto_pong(payload, pools, stream, |payload| notices.sent(id, payload));
+        self.shared.counters.sent.pongs += 1;
         self.mark_dirty();
     }
 
@@ -192,8 +191,8 @@ impl Sender<'_> {
     /// As `close`.
     pub fn close_now(&mut self, code: CloseCode, reason: &str) -> Result<(), InvalidCloseCode> {
         let id = self.id;
-        let Shared { pools, sent, .. } = &mut *self.shared;
-        let discarded = |payload| sent.push_back((id, payload));
+        let Shared { pools, notices, .. } = &mut *self.shared;
+        let discarded = |payload| notices.sent(id, payload);
         if self.wire.link.close_now(code, reason, pools, discarded)? {
             self.wire.closing(self.id, self.shared);
         }
@@ -229,8 +228,8 @@ impl Sender<'_> {
 
     #[inline]
     fn staged_message(&mut self, bytes: usize) {
-        self.shared.stats.sent.messages += 1;
-        self.shared.stats.sent.bytes += bytes as u64;
+        self.shared.counters.sent.messages += 1;
+        self.shared.counters.sent.bytes += bytes as u64;
         self.mark_dirty();
     }
 

@@ -1,4 +1,6 @@
-use super::{ConnId, Connections, Driver, Handler, Slot, conn::Conn, core::note, flush::flush};
+use super::{
+    ConnId, Connections, Driver, Handler, Slot, conn::Conn, flush::flush, notices::Counts,
+};
 use crate::protocol::Role;
 
 /// How often the consequences of callbacks are worked off within a turn: a completion that sends, completes and sends again
@@ -10,16 +12,13 @@ impl<H: Handler<M>, M> Driver<'_, H, M> {
     pub(crate) fn settle(&mut self) {
         for _ in 0..MAX_PASSES {
             self.flush_dirty();
-            let (sent, drained, ended) = {
-                let shared = &self.core.shared;
-                (shared.sent.len(), shared.drained.len(), shared.ended.len())
-            };
-            if sent + drained + ended == 0 {
+            let notices = self.core.shared.notices.counts();
+            if notices == Counts::default() {
                 break;
             }
-            self.complete(sent);
-            self.announce_drains(drained);
-            self.retire(ended);
+            self.complete(notices.sent);
+            self.announce_drains(notices.drained);
+            self.retire(notices.ended);
         }
         self.core.shared.pools.buffers.reclaim();
     }
@@ -36,7 +35,7 @@ impl<H: Handler<M>, M> Driver<'_, H, M> {
 
     fn complete(&mut self, count: usize) {
         for _ in 0..count {
-            let Some((id, sent)) = self.core.shared.sent.pop_front() else {
+            let Some((id, sent)) = self.core.shared.notices.next_sent() else {
                 return;
             };
             if let Some(mut conn) = Conn::new(self.core, id, &[]) {
@@ -47,7 +46,7 @@ impl<H: Handler<M>, M> Driver<'_, H, M> {
 
     fn announce_drains(&mut self, count: usize) {
         for _ in 0..count {
-            let Some(id) = self.core.shared.drained.pop_front() else {
+            let Some(id) = self.core.shared.notices.next_drained() else {
                 return;
             };
             if let Some(mut conn) = Conn::new(self.core, id, &[]) {
@@ -61,7 +60,7 @@ impl<H: Handler<M>, M> Driver<'_, H, M> {
     /// Retires connections that had ended before this pass gave payloads back, so that theirs are back already.
     fn retire(&mut self, count: usize) {
         for _ in 0..count {
-            let Some(id) = self.core.shared.ended.pop_front() else {
+            let Some(id) = self.core.shared.notices.next_ended() else {
                 return;
             };
             self.retire_one(id);
@@ -78,10 +77,9 @@ impl<H: Handler<M>, M> Driver<'_, H, M> {
         }
         // Closing the descriptor takes it out of the poll; it is not shared with anybody.
         drop(wire);
-        let shared = &mut self.core.shared;
-        note(&mut shared.stats.connections, self.core.slots.len());
         if let Some(close) = close {
-            shared.stats.closed.count(close.cause);
+            let counters = self.core.shared.counters.rare();
+            counters.closed.count(close.cause);
             trace!("connection closed", id, close);
             self.app
                 .on_close(&mut Connections::new(self.core), id, session, &close);

@@ -63,7 +63,7 @@ pub struct Client<S> {
     dialler: Dialler<S>,
     scratch: Box<[u8]>,
     /// For waiting; made when the client first has to, and not when somebody else polls it.
-    poll: Option<(Poll, Events)>,
+    poll: Option<Box<(Poll, Events)>>,
 }
 
 /// Where a [`Client`] stands.
@@ -81,6 +81,8 @@ pub enum ClientState {
 
 /// The client's own token in its own poll, where it is alone.
 const OWN_TOKEN: Token = Token(0);
+/// Events that are fetched at a time: what they say does not matter, only that there is one.
+const MAX_EVENTS: usize = 2;
 
 impl<S> Client<S> {
     /// A client that is not connected. Of the configuration, everything counts that is not about listening or about how many
@@ -100,7 +102,7 @@ impl<S> Client<S> {
         core.shared.pools.mask_keys.supply(Box::new(rng));
         Ok(Self {
             core,
-            dialler: Dialler::new(),
+            dialler: Dialler::new(1),
             scratch,
             poll: None,
         })
@@ -168,19 +170,24 @@ impl<S> Client<S> {
         timeout: Option<Duration>,
     ) -> io::Result<ClientState> {
         self.core.shared.now = Instant::now();
-        let before = self.core.shared.stats;
+        let before = self.progress();
         // Sockets that a poll watches need not be tried: what was read until it was dry will be announced.
         let watched = self.poll.is_some();
         self.pass(app, !watched || timeout == Some(Duration::ZERO));
-        let idle = self.core.shared.stats == before
-            && !self.has_work()
-            && self.state() != ClientState::Idle;
+        let idle =
+            self.progress() == before && !self.has_work() && self.state() != ClientState::Idle;
         if timeout != Some(Duration::ZERO) && idle {
             self.wait(timeout)?;
             self.core.shared.now = Instant::now();
             self.pass(app, true);
         }
         Ok(self.state())
+    }
+
+    /// Something that changes with whatever a pass does.
+    fn progress(&self) -> impl PartialEq + use<S> {
+        let shared = &self.core.shared;
+        (shared.counters.progress(), shared.app_timers, self.state())
     }
 
     fn id(&self) -> Option<ConnId> {
@@ -227,7 +234,7 @@ impl<S> Client<S> {
         if self.poll.is_none() {
             let poll = Poll::new()?;
             self.watch(poll.registry(), OWN_TOKEN)?;
-            self.poll = Some((poll, Events::with_capacity(16)));
+            self.poll = Some(Box::new((poll, Events::with_capacity(MAX_EVENTS))));
         }
         let left = self
             .deadline()
@@ -236,9 +243,10 @@ impl<S> Client<S> {
             (Some(timeout), Some(left)) => Some(timeout.min(left)),
             (timeout, left) => timeout.or(left),
         };
-        let Some((poll, events)) = &mut self.poll else {
+        let Some(waiting) = &mut self.poll else {
             return Ok(());
         };
+        let (poll, events) = &mut **waiting;
         match poll.poll(events, timeout) {
             Err(error) if error.kind() != io::ErrorKind::Interrupted => Err(error),
             _ => Ok(()),

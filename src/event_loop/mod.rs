@@ -253,7 +253,7 @@ impl<S, M> House<S, M> {
         let registrar = Registrar::Loop { registry, tokens };
         Ok(Self {
             mailbox: Mailbox::new(config.mailbox_capacity, APP_MAILBOX, &registrar)?,
-            dialler: Dialler::new(),
+            dialler: Dialler::new(0),
             server: Server::new(config.initial_handshakes),
             scratch: vec![0; config.scratch_size].into_boxed_slice(),
             core: Core::new(Arc::new(config), registrar, Instant::now()),
@@ -308,7 +308,7 @@ impl<S, M> House<S, M> {
     fn next_timeout(&self) -> Option<Duration> {
         let shared = &self.core.shared;
         let threads_wait = self.mailbox.has_work() || self.dialler.has_work();
-        if self.core.has_work() || self.server.has_work(shared) || threads_wait {
+        if self.core.has_work() || self.server.has_work(&self.core) || threads_wait {
             return Some(Duration::ZERO);
         }
         let timer = shared.timers.next_deadline();

@@ -22,17 +22,22 @@ pub(crate) type Buffer = Box<[u8]>;
 
 /// How much larger the next class is. What a peer can make us take is bounded by this factor times what it has sent.
 const GROWTH: usize = 4;
+/// The class of the fixed read buffers.
+const READ: usize = 0;
+/// The class of the large-message buffers.
+const LARGE: usize = 1;
 
 pub(crate) struct BufferPool {
-    /// Ascending by size; never empty.
+    /// Where the sizes and the bounds are from.
+    config: Arc<Config>,
+    /// Ascending by size, made when they are first leased from.
     classes: Vec<Class>,
-    /// Bytes of all buffers, leased and free. `free_bytes <= bytes <= max_bytes`.
+    /// Bytes of all buffers, leased and free. `free_bytes <= bytes <= max_buffer_memory`.
     bytes: usize,
     free_bytes: usize,
     peak_bytes: usize,
-    max_bytes: usize,
-    max_free_bytes: usize,
-    home: Arc<Home>,
+    /// Made when the first buffer is entrusted to the application.
+    home: Option<Arc<Home>>,
 }
 
 struct Class {
@@ -40,7 +45,6 @@ struct Class {
     free: Vec<Buffer>,
     leased: usize,
     peak: usize,
-    max_leased: usize,
 }
 
 /// Occupancy of a pool.
@@ -55,39 +59,26 @@ pub struct Occupancy {
 }
 
 impl BufferPool {
-    pub(crate) fn new(config: &Config) -> Self {
-        let mut classes = vec![
-            Class::new(config.read_buffer_size, config.max_read_buffers),
-            Class::new(config.large_buffer_size, config.max_large_buffers),
-        ];
-        // A message that waits to be written has its header before it; and what one read brought may have to be kept whole,
-        // however small its messages are.
-        let slack = match config.compression {
-            Compression::Off => 0,
-            _ => Rules::slack(config.max_message_size),
-        };
-        let largest = (config.max_message_size + slack + MAX_HEADER_LEN).max(config.scratch_size);
-        let mut size = config.large_buffer_size;
-        while size < largest {
-            size = size.saturating_mul(GROWTH).min(largest);
-            classes.push(Class::new(size, usize::MAX));
-        }
+    pub(crate) fn new(config: Arc<Config>) -> Self {
         let mut pool = Self {
-            classes,
+            classes: Vec::new(),
             bytes: 0,
             free_bytes: 0,
             peak_bytes: 0,
-            max_bytes: config.max_buffer_memory,
-            max_free_bytes: config.max_idle_buffer_memory,
-            home: Arc::default(),
+            home: None,
+            config,
         };
-        pool.preheat(0, config.initial_read_buffers);
-        pool.preheat(1, config.initial_large_buffers);
+        pool.preheat(READ, pool.config.initial_read_buffers);
+        pool.preheat(LARGE, pool.config.initial_large_buffers);
         pool
     }
 
-    fn preheat(&mut self, class: usize, count: usize) {
-        let class = &mut self.classes[class];
+    fn preheat(&mut self, index: usize, count: usize) {
+        if count == 0 {
+            return;
+        }
+        self.make_classes(index);
+        let class = &mut self.classes[index];
         class.free.extend((0..count).map(|_| allocate(class.size)));
         self.bytes += count * class.size;
         self.free_bytes += count * class.size;
@@ -97,14 +88,13 @@ impl BufferPool {
     /// A buffer of at least `len` bytes with undefined contents; `None` past the pool's or the budget's bound, or for a
     /// length above the largest class.
     pub(crate) fn lease(&mut self, len: usize) -> Option<Buffer> {
-        let index = self.classes.iter().position(|class| class.size >= len)?;
-        if self.classes[index].leased >= self.classes[index].max_leased
-            || self.classes[index].free.is_empty()
-        {
+        let index = self.class_for(len)?;
+        let max_leased = self.max_leased(index);
+        if self.classes[index].leased >= max_leased || self.classes[index].free.is_empty() {
             self.reclaim();
         }
         let class = &mut self.classes[index];
-        if class.leased >= class.max_leased {
+        if class.leased >= max_leased {
             return None;
         }
         let buffer = match class.free.pop() {
@@ -121,6 +111,55 @@ impl BufferPool {
         Some(buffer)
     }
 
+    /// The smallest class of buffers of `len` bytes or more.
+    #[inline]
+    fn class_for(&mut self, len: usize) -> Option<usize> {
+        let found = self.classes.iter().position(|class| class.size >= len);
+        found.or_else(|| self.make_class_for(len))
+    }
+
+    #[cold]
+    fn make_class_for(&mut self, len: usize) -> Option<usize> {
+        if len > self.largest() {
+            return None;
+        }
+        let mut index = self.classes.len();
+        while self.size_of(index) < len {
+            index += 1;
+        }
+        self.make_classes(index);
+        Some(index)
+    }
+
+    /// Makes the classes up to this one.
+    fn make_classes(&mut self, index: usize) {
+        while self.classes.len() <= index {
+            let class = Class::new(self.size_of(self.classes.len()));
+            self.classes.reserve_exact(1);
+            self.classes.push(class);
+        }
+    }
+
+    /// Size of the buffers of a class in bytes.
+    fn size_of(&self, index: usize) -> usize {
+        if index == READ {
+            return self.config.read_buffer_size;
+        }
+        (LARGE..index).fold(self.config.large_buffer_size, |size, _| {
+            size.saturating_mul(GROWTH).min(self.largest())
+        })
+    }
+
+    /// How many buffers of a class may be leased.
+    #[inline]
+    fn max_leased(&self, index: usize) -> usize {
+        match index {
+            READ => self.config.max_read_buffers,
+            LARGE => self.config.max_large_buffers,
+            _ => usize::MAX,
+        }
+    }
+
     #[cold]
     fn allocate_within_budget(&mut self, index: usize) -> Option<Buffer> {
         let size = self.classes[index].size;
@@ -134,8 +173,9 @@ impl BufferPool {
 
     /// Frees buffers that nobody uses, the largest first, until `size` more bytes fit under the budget.
     fn make_room(&mut self, size: usize) -> bool {
+        let max_bytes = self.config.max_buffer_memory;
         for class in self.classes.iter_mut().rev() {
-            while self.max_bytes - self.bytes < size {
+            while max_bytes - self.bytes < size {
                 let Some(buffer) = class.free.pop() else {
                     break;
                 };
@@ -143,17 +183,18 @@ impl BufferPool {
                 self.free_bytes -= buffer.len();
             }
         }
-        self.max_bytes - self.bytes >= size
+        max_bytes - self.bytes >= size
     }
 
     /// True exactly when the next `lease(len)` will succeed.
     pub(crate) fn can_lease(&mut self, len: usize) -> bool {
         self.reclaim();
-        let Some(class) = self.classes.iter().find(|class| class.size >= len) else {
+        let Some(index) = self.class_for(len) else {
             return false;
         };
-        let reusable = self.max_bytes - self.bytes + self.free_bytes;
-        class.leased < class.max_leased && (!class.free.is_empty() || reusable >= class.size)
+        let class = &self.classes[index];
+        let reusable = self.config.max_buffer_memory - self.bytes + self.free_bytes;
+        class.leased < self.max_leased(index) && (!class.free.is_empty() || reusable >= class.size)
     }
 
     pub(crate) fn give_back(&mut self, buffer: Buffer) {
@@ -163,7 +204,7 @@ impl BufferPool {
             return;
         };
         class.leased -= 1;
-        if self.free_bytes + size <= self.max_free_bytes {
+        if self.free_bytes + size <= self.config.max_idle_buffer_memory {
             class.free.push(buffer);
             self.free_bytes += size;
         } else {
@@ -173,43 +214,63 @@ impl BufferPool {
     }
 
     /// The buffer as something that the application may keep: dropping it brings it home.
-    pub(crate) fn entrust(&self, buffer: Buffer, len: usize) -> PoolBuf {
+    pub(crate) fn entrust(&mut self, buffer: Buffer, len: usize) -> PoolBuf {
         debug_assert!(len <= buffer.len());
         PoolBuf {
             buffer,
             len,
-            home: Arc::clone(&self.home),
+            home: Arc::clone(self.home.get_or_insert_default()),
         }
     }
 
     /// Takes in the buffers that the application has dropped.
     pub(crate) fn reclaim(&mut self) {
-        while let Some(buffer) = self.home.take() {
+        while let Some(buffer) = self.home.as_ref().and_then(|home| home.take()) {
             self.give_back(buffer);
         }
     }
 
     /// Size of the largest buffers in bytes.
     pub(crate) fn largest(&self) -> usize {
-        self.classes.last().map_or(0, |class| class.size)
+        let config = &self.config;
+        // A message that waits to be written has its header before it; and what one read brought may have to be kept whole,
+        // however small its messages are.
+        let slack = match config.compression {
+            Compression::Off => 0,
+            _ => Rules::slack(config.max_message_size),
+        };
+        (config.max_message_size + slack + MAX_HEADER_LEN)
+            .max(config.scratch_size)
+            .max(config.large_buffer_size)
     }
 
     /// Size of the fixed read buffers in bytes.
+    #[inline]
     pub(crate) fn read_buffer_size(&self) -> usize {
-        self.classes[0].size
+        self.config.read_buffer_size
     }
 
     /// Size of the large-message buffers in bytes.
+    #[inline]
     pub(crate) fn large_buffer_size(&self) -> usize {
-        self.classes[1].size
+        self.config.large_buffer_size
     }
 
     pub(crate) fn read_buffers(&self) -> Occupancy {
-        self.classes[0].occupancy()
+        self.occupancy(READ)
     }
 
     pub(crate) fn large_buffers(&self) -> Occupancy {
-        self.classes[1].occupancy()
+        self.occupancy(LARGE)
+    }
+
+    fn occupancy(&self, index: usize) -> Occupancy {
+        let class = self.classes.get(index);
+        Occupancy {
+            current: class.map_or(0, |class| class.leased),
+            peak: class.map_or(0, |class| class.peak),
+            max: self.max_leased(index),
+        }
     }
 
     /// Bytes of all buffers, leased and free.
@@ -217,7 +278,7 @@ impl BufferPool {
         Occupancy {
             current: self.bytes,
             peak: self.peak_bytes,
-            max: self.max_bytes,
+            max: self.config.max_buffer_memory,
         }
     }
 
@@ -228,8 +289,8 @@ impl BufferPool {
     }
 
     fn invariants(&self) {
-        debug_assert!(self.free_bytes <= self.bytes && self.bytes <= self.max_bytes);
-        debug_assert!(self.free_bytes <= self.max_free_bytes);
+        debug_assert!(self.free_bytes <= self.bytes && self.bytes <= self.config.max_buffer_memory);
+        debug_assert!(self.free_bytes <= self.config.max_idle_buffer_memory);
         debug_assert_eq!(
             self.free_bytes,
             self.classes
@@ -248,21 +309,12 @@ impl BufferPool {
 }
 
 impl Class {
-    fn new(size: usize, max_leased: usize) -> Self {
+    fn new(size: usize) -> Self {
         Self {
             size,
             free: Vec::new(),
             leased: 0,
             peak: 0,
-            max_leased,
-        }
-    }
-
-    fn occupancy(&self) -> Occupancy {
-        Occupancy {
-            current: self.leased,
-            peak: self.peak,
-            max: self.max_leased,
         }
     }
 }
@@ -381,7 +433,7 @@ mod tests {
 
     #[test]
     fn the_smallest_class_that_fits_is_leased() {
-        let mut pool = BufferPool::new(&config());
+        let mut pool = BufferPool::new(Arc::new(config()));
         let sizes: Vec<_> = [0, 1000, 1001, 4000, 4001, 16_001, 50_000]
             .into_iter()
             .map(|len| {
@@ -397,7 +449,7 @@ mod tests {
 
     #[test]
     fn a_pool_stops_at_its_bound_and_recovers() {
-        let mut pool = BufferPool::new(&config());
+        let mut pool = BufferPool::new(Arc::new(config()));
         let leased: Vec<_> = (0..3).map(|_| pool.lease(1).unwrap()).collect();
         assert!(!pool.can_lease(1));
         assert!(pool.lease(1).is_none());
@@ -423,7 +475,7 @@ mod tests {
 
     #[test]
     fn the_budget_bounds_all_classes_together_and_free_buffers_make_room() {
-        let mut pool = BufferPool::new(&config());
+        let mut pool = BufferPool::new(Arc::new(config()));
         let first = pool.lease(50_000).unwrap();
         let small = pool.lease(1).unwrap();
         assert!(
@@ -452,7 +504,7 @@ mod tests {
 
     #[test]
     fn a_dropped_pool_buffer_comes_home() {
-        let mut pool = BufferPool::new(&config());
+        let mut pool = BufferPool::new(Arc::new(config()));
         let buffer = pool.lease(4000).unwrap();
         let taken = pool.entrust(buffer, 10);
         assert_eq!(taken.len(), 10);
@@ -465,7 +517,7 @@ mod tests {
     #[test]
     fn random_leases_keep_the_bounds_and_can_lease_tells_the_truth() {
         let mut rng = ChaCha8Rng::seed_from_u64(7);
-        let mut pool = BufferPool::new(&config());
+        let mut pool = BufferPool::new(Arc::new(config()));
         let mut held = Vec::new();
         for _ in 0..20_000 {
             if rng.next_u32() % 2 == 0 || held.is_empty() {

@@ -4,15 +4,14 @@
 /// back, so an idle connection does not hold it and a busy one does not allocate.
 pub(crate) struct Recycler<T> {
     free: Vec<Box<T>>,
-    max_free: usize,
 }
 
+/// How many boxes are kept; above it they are freed. One of ours is at most about a kilobyte.
+const MAX_FREE: usize = 1024;
+
 impl<T: Default> Recycler<T> {
-    pub(crate) fn new(max_free: usize) -> Self {
-        Self {
-            free: Vec::new(),
-            max_free,
-        }
+    pub(crate) fn new() -> Self {
+        Self { free: Vec::new() }
     }
 
     /// A box in the state that `give_back` was handed, or a new one.
@@ -22,7 +21,7 @@ impl<T: Default> Recycler<T> {
 
     /// `value` must be as good as new.
     pub(crate) fn give_back(&mut self, value: Box<T>) {
-        if self.free.len() < self.max_free {
+        if self.free.len() < MAX_FREE {
             self.free.push(value);
         }
     }

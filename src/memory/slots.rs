@@ -53,6 +53,12 @@ struct Entry<T> {
     value: T,
 }
 
+impl<T> Default for Slots<T> {
+    fn default() -> Self {
+        Self::with_capacity(0)
+    }
+}
+
 impl<T> Slots<T> {
     /// A pool that holds `capacity` values without allocating again.
     pub(crate) fn with_capacity(capacity: usize) -> Self {

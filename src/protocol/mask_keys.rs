@@ -5,8 +5,8 @@ use super::Role;
 
 /// Bytes that are fetched from the generator at a time: keys for 64 frames.
 const BLOCK_LEN: usize = 256;
-/// The same for a connection that has the generator to itself: keys for 8 frames.
-const SMALL_BLOCK_LEN: usize = 32;
+/// The same for a connection that has the generator to itself: keys for 4 frames.
+const SMALL_BLOCK_LEN: usize = 16;
 const KEY_LEN: usize = 4;
 
 /// The mask keys of client frames (RFC 6455 §5.3), from the caller's generator.

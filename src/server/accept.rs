@@ -2,9 +2,9 @@ use std::{io, time::Instant};
 
 use mio::Interest;
 
-use super::{Handshake, Server};
+use super::{Handshake, Server, answer};
 use crate::{
-    driver::{Adopted, Driver, Handler, ListenerId, Shared, Timer, note},
+    driver::{Adopted, Core, Driver, Handler, ListenerId, Shared, Timer},
     memory::Key,
     transport::{ListenAddr, Listener, PeerAddr, Stream, TokenKind, is_clients_fault},
 };
@@ -63,7 +63,7 @@ impl<S> Server<S> {
         }
         for index in 0..self.ports.capacity() {
             for _ in 0..driver.core.shared.settings.config.accept_batch {
-                if self.backing_off || !self.has_room(&driver.core.shared) {
+                if self.backing_off || !self.has_room(driver.core) {
                     return;
                 }
                 if !self.accept_one(index, driver) {
@@ -74,15 +74,13 @@ impl<S> Server<S> {
     }
 
     /// True exactly when `accept` would find something to do although no event says so.
-    pub(crate) fn has_work(&self, shared: &Shared) -> bool {
-        !self.backing_off
-            && self.has_room(shared)
-            && self.ports.iter().any(|(_, port)| port.pending)
+    pub(crate) fn has_work(&self, core: &Core<S>) -> bool {
+        !self.backing_off && self.has_room(core) && self.ports.iter().any(|(_, port)| port.pending)
     }
 
-    fn has_room(&self, shared: &Shared) -> bool {
+    fn has_room(&self, core: &Core<S>) -> bool {
         // Those that wait to be adopted were promised their place.
-        self.handshakes.len() + shared.adopted.len() < shared.settings.config.max_handshakes
+        self.handshakes.len() + core.adopted() < core.shared.settings.config.max_handshakes
     }
 
     /// False when there is nothing more to accept for now.
@@ -100,7 +98,7 @@ impl<S> Server<S> {
         }
         match port.listener.accept(&shared.settings.sockets()) {
             Ok((stream, peer)) => {
-                shared.stats.accepted += 1;
+                shared.counters.rare().accepted += 1;
                 self.admit(stream, peer, Some(ListenerId(index)), shared);
                 true
             }
@@ -112,7 +110,7 @@ impl<S> Server<S> {
             Err(error) => {
                 trace!("accepting pauses", error);
                 self.backing_off = true;
-                shared.stats.accept_backoffs += 1;
+                shared.counters.rare().accept_backoffs += 1;
                 let until = shared.now + shared.settings.config.accept_backoff;
                 shared.timers.insert(until, Timer::Accept);
                 false
@@ -127,9 +125,14 @@ impl<S> Server<S> {
 
     /// Takes over the sockets that the application adopted.
     pub(crate) fn adopt<H: Handler<M, Session = S>, M>(&mut self, driver: &mut Driver<'_, H, M>) {
-        while let Some(Adopted { stream, bytes }) = driver.core.shared.adopted.pop_front() {
+        while let Some(Adopted { stream, bytes }) = driver
+            .core
+            .serving
+            .as_mut()
+            .and_then(|it| it.adopted.pop_front())
+        {
             let shared = &mut driver.core.shared;
-            shared.stats.adopted += 1;
+            shared.counters.rare().adopted += 1;
             if let Stream::Tcp(tcp) = &stream {
                 // Options are wishes: a socket that does not take them is still a socket.
                 let _ = shared.settings.sockets().apply_connected(tcp);
@@ -163,13 +166,13 @@ impl<S> Server<S> {
             )
             .is_err()
         {
-            shared.stats.refused.lost += 1;
+            shared.counters.rare().refused.lost += 1;
             self.handshakes.remove(key);
             return None;
         }
         let deadline: Instant = shared.now + shared.settings.config.upgrade_timeout;
         handshake.timer = Some(shared.timers.insert(deadline, Timer::Handshake(key)));
-        note(&mut shared.stats.handshakes, self.handshakes.len());
+        answer::note_handshakes(self.handshakes.len(), shared);
         Some(key)
     }
 

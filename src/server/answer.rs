@@ -8,7 +8,7 @@ use super::{
     handshake::{Handshake, Phase, Then},
 };
 use crate::{
-    driver::{Driver, Handler, HandshakeFailure, Opening, Shared, Timer, note},
+    driver::{Driver, Handler, HandshakeFailure, Opening, Shared, Timer},
     memory::Key,
     protocol::{
         Role,
@@ -64,7 +64,7 @@ impl<S> Server<S> {
                     written: 0,
                     then,
                 };
-                driver.core.shared.reserved += 1;
+                driver.core.serving().reserved += 1;
             }
             Err(error) => {
                 let session = opening.cancel(&mut driver.core.shared);
@@ -160,7 +160,7 @@ impl<S> Server<S> {
                 then: Then::Open(opening, leftover),
                 ..
             } => {
-                driver.core.shared.reserved -= 1;
+                driver.core.serving().reserved -= 1;
                 driver.scratch[..leftover.len()].copy_from_slice(&leftover);
                 self.open(key, opening, 0..leftover.len(), driver);
             }
@@ -315,9 +315,8 @@ impl<S> Server<S> {
                 then: Then::Open(opening, _),
                 ..
             } => {
-                let shared = &mut driver.core.shared;
-                shared.reserved -= 1;
-                Some(opening.cancel(shared))
+                driver.core.serving().reserved -= 1;
+                Some(opening.cancel(&mut driver.core.shared))
             }
             // Gone already when the application has just refused.
             Phase::Deferred(id) => driver.core.take_deferred(id).map(|waiting| waiting.session),
@@ -338,7 +337,7 @@ impl<S> Server<S> {
         if let Phase::Head { buffer, .. } = &mut handshake.phase {
             shared.pools.give_back(std::mem::take(buffer));
         }
-        note(&mut shared.stats.handshakes, self.handshakes.len());
+        note_handshakes(self.handshakes.len(), shared);
         Some(handshake)
     }
 }
@@ -362,7 +361,7 @@ fn write_some(stream: &mut impl Write, bytes: &[u8]) -> io::Result<usize> {
 }
 
 fn count(refusal: Refusal, shared: &mut Shared) {
-    let refused = &mut shared.stats.refused;
+    let refused = &mut shared.counters.rare().refused;
     let counter = match refusal {
         Refusal::Handshake(HandshakeError::HeadTooLarge | HandshakeError::TooManyHeaders) => {
             &mut refused.head_too_large
@@ -378,4 +377,11 @@ fn count(refusal: Refusal, shared: &mut Shared) {
         Refusal::Lost => &mut refused.lost,
     };
     *counter += 1;
+}
+
+/// Notes how many handshakes there are now.
+pub(super) fn note_handshakes(current: usize, shared: &mut Shared) {
+    let counters = shared.counters.rare();
+    counters.handshakes_now = current;
+    counters.handshakes.note(current);
 }

@@ -32,7 +32,12 @@ impl<S> Server<S> {
         &mut self,
         driver: &mut Driver<'_, H, M>,
     ) {
-        while let Some(answer) = driver.core.upgrades.answers.pop_front() {
+        while let Some(answer) = driver
+            .core
+            .serving
+            .as_mut()
+            .and_then(|it| it.upgrades.answers.pop_front())
+        {
             match answer {
                 Answer::Accept(id) => self.accept_deferred(id, driver),
                 Answer::Refuse(id, key, answer) if self.defers(key, id) => {

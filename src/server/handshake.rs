@@ -262,7 +262,7 @@ impl<S> Server<S> {
         match refusal {
             Some(refusal) => self.refuse(key, answer, include_body, refusal, shared),
             None => {
-                shared.stats.requests += 1;
+                shared.counters.rare().requests += 1;
                 self.write_answer(key, &answer, include_body, shared);
             }
         }

@@ -44,7 +44,8 @@ impl<S> Server<S> {
         &mut self,
         driver: &mut Driver<'_, H, M>,
     ) {
-        if let Some((deadline, stagger)) = driver.core.shared.shutdown.take() {
+        if let Some(asked) = driver.core.shared.shutdown.take() {
+            let (deadline, stagger) = *asked;
             self.begin_shutdown(deadline, stagger, driver);
         }
         let Some(stopping) = &mut self.stopping else {
