@@ -1,0 +1,59 @@
+//! wsloop beside other WebSocket libraries and beside the least that is possible, in one run.
+//!
+//! ```text
+//! cargo run --release -p peers
+//! cargo run --release -p peers -- --measure messages --size 20,512 --connections 64 --in-flight 1 --repeats 9
+//! ```
+//!
+//! `benches/README.md` says how each figure is taken, and what would make it unfair.
+
+mod frames;
+mod handshakes;
+mod load;
+mod pace;
+mod plan;
+mod poller;
+mod process;
+mod report;
+mod results;
+mod run;
+mod scenario;
+mod servers;
+mod upgrade;
+
+use std::path::PathBuf;
+
+use clap::{Parser, Subcommand};
+
+use crate::{load::Outcome, plan::Selection};
+
+/// Measures wsloop, other WebSocket libraries and the least that is possible, all in turn.
+#[derive(Parser)]
+#[command(args_conflicts_with_subcommands = true)]
+struct Arguments {
+    #[command(subcommand)]
+    serve: Option<Serve>,
+    #[command(flatten)]
+    selection: Selection,
+    /// Where tables, plots and figures are written to
+    #[arg(long, value_name = "FOLDER", default_value = "target/peers")]
+    out: PathBuf,
+}
+
+#[derive(Subcommand)]
+enum Serve {
+    /// One of the peers, which is what is measured
+    #[command(hide = true)]
+    Serve(servers::Options),
+}
+
+fn main() -> Outcome<()> {
+    let arguments = Arguments::parse();
+    if let Some(Serve::Serve(options)) = arguments.serve {
+        return servers::serve(&options);
+    }
+    process::pin(process::LOAD_CORE)?;
+    process::allow_descriptors()?;
+    let results = arguments.selection.run()?;
+    report::write(&results, &arguments.out)
+}

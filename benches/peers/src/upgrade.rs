@@ -1,0 +1,80 @@
+//! The opening handshake of the load, as one request and one answer of text.
+
+use std::{
+    io::{Read, Write},
+    net::TcpStream,
+};
+
+use wsloop::protocol::handshake::accept_key;
+
+use crate::{
+    load::{Outcome, PATIENCE},
+    servers::Deflate,
+};
+
+const REQUEST: &str = "GET / HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
+    Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n";
+/// As browsers offer it.
+const OFFER: &str = "Sec-WebSocket-Extensions: permessage-deflate; client_max_window_bits\r\n";
+const MAX_HEAD: usize = 4096;
+
+pub(crate) fn request(deflate: Deflate) -> String {
+    let offer = if deflate == Deflate::Off { "" } else { OFFER };
+    format!("{REQUEST}{offer}\r\n")
+}
+
+/// Asks for an upgrade; the connection if it was granted as asked for.
+pub(crate) fn ask(mut stream: TcpStream, deflate: Deflate) -> Outcome<TcpStream> {
+    stream.set_read_timeout(Some(PATIENCE))?;
+    stream.write_all(request(deflate).as_bytes())?;
+    let head = read_head(&mut stream)?;
+    let compresses = head.to_ascii_lowercase().contains("permessage-deflate");
+    if !head.starts_with("HTTP/1.1 101") || compresses != (deflate != Deflate::Off) {
+        return Err(format!("not the answer that was asked for: {head}").into());
+    }
+    Ok(stream)
+}
+
+/// Answers the request of a client.
+pub(crate) fn answer(mut stream: TcpStream, deflate: Deflate) -> Outcome<TcpStream> {
+    stream.set_read_timeout(Some(PATIENCE))?;
+    let head = read_head(&mut stream)?;
+    let field = |name: &str| {
+        head.lines().find_map(|line| {
+            let (field, value) = line.split_once(':')?;
+            field.eq_ignore_ascii_case(name).then(|| value.trim())
+        })
+    };
+    let key = field("Sec-WebSocket-Key").ok_or("a request without a key")?;
+    let accept = accept_key(key.as_bytes());
+    let extension = match deflate {
+        Deflate::Off => "",
+        _ if field("Sec-WebSocket-Extensions").is_none() => {
+            return Err("the client does not compress".into());
+        }
+        Deflate::Shared => {
+            "Sec-WebSocket-Extensions: permessage-deflate; server_no_context_takeover; client_no_context_takeover\r\n"
+        }
+        Deflate::Dedicated => "Sec-WebSocket-Extensions: permessage-deflate\r\n",
+    };
+    write!(
+        stream,
+        "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: {}\r\n{extension}\r\n",
+        std::str::from_utf8(&accept)?,
+    )?;
+    Ok(stream)
+}
+
+/// Nothing comes behind a head until somebody sends a message, so what is read ends with it.
+fn read_head(stream: &mut TcpStream) -> Outcome<String> {
+    let mut head = Vec::new();
+    let mut chunk = [0; MAX_HEAD];
+    while !head.ends_with(b"\r\n\r\n") {
+        match stream.read(&mut chunk)? {
+            0 => return Err("the connection ended within a head".into()),
+            _ if head.len() > MAX_HEAD => return Err("a head without an end".into()),
+            count => head.extend_from_slice(&chunk[..count]),
+        }
+    }
+    Ok(String::from_utf8(head)?)
+}
