@@ -131,6 +131,7 @@ impl Outbox {
         if direct && !self.blocked {
             return self.write_through(&frame, pools, out, flushed);
         }
+        self.make_room_in_cork(frame.total, pools, out);
         self.append(frame.total, pools, |space| frame.copy_masked(space))
     }
 

@@ -8,6 +8,7 @@
 //! | messages that are passed on in pieces, as they arrive | `streaming` |
 //! | frames out: what may be sent, when it is written | `outbox` |
 //! | frames out: messages from borrowed slices, offered to the kernel or copied | `copies` |
+//! | frames out: small ones that are written together | `cork` |
 //! | frames out: order, partial writes, completion | `queue`, `segment` |
 //! | pings, pongs and the close frame, while they wait | `control` |
 //! | timeouts | `deadlines` |
@@ -20,6 +21,7 @@ mod assembly;
 mod close;
 mod control;
 mod copies;
+mod cork;
 mod deadlines;
 mod deflaters;
 mod error;

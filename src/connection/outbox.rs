@@ -16,7 +16,10 @@ use crate::protocol::{
 /// Sending stages here; [`Outbox::flush`] is the one place that writes. With nothing staged it is one null pointer.
 pub(crate) struct Outbox {
     pub(super) role: Role,
-    queue: Option<Box<Queue>>,
+    /// `None` while something is in the cork.
+    pub(super) queue: Option<Box<Queue>>,
+    /// Bytes that are staged in the cork, which is ours while this is not 0.
+    pub(super) corked: u32,
     /// True exactly when the kernel took less than it was offered and has not said since that it takes more.
     pub(super) blocked: bool,
     /// The message that was begun in fragments and has no last one yet.
@@ -50,6 +53,7 @@ impl Outbox {
         Self {
             role,
             queue: None,
+            corked: 0,
             blocked: false,
             open: None,
             window_bits: 0,
@@ -60,13 +64,16 @@ impl Outbox {
     /// Data bytes that are staged and not written.
     #[inline]
     pub(crate) fn backlog(&self) -> usize {
-        self.queue.as_ref().map_or(0, |queue| queue.backlog())
+        match &self.queue {
+            None => self.corked as usize,
+            Some(queue) => queue.backlog(),
+        }
     }
 
     /// True exactly when nothing waits to be written.
     #[inline]
     pub(crate) fn is_empty(&self) -> bool {
-        self.queue.is_none()
+        self.queue.is_none() && self.corked == 0
     }
 
     /// The kernel takes bytes again.
@@ -236,6 +243,7 @@ impl Outbox {
 
     /// Drops what is staged and not in flight; a frame in flight is finished. Payloads that are dropped go to `discarded`.
     pub(crate) fn discard_waiting(&mut self, pools: &mut Pools, discarded: impl FnMut(Sent)) {
+        self.discard_cork(pools);
         if let Some(queue) = &mut self.queue {
             queue.discard_waiting(pools, discarded);
             self.release_if_empty(pools);
@@ -244,6 +252,7 @@ impl Outbox {
 
     /// Drops everything: the connection is gone.
     pub(crate) fn discard_all(&mut self, pools: &mut Pools, discarded: impl FnMut(Sent)) {
+        self.discard_cork(pools);
         if let Some(queue) = &mut self.queue {
             queue.discard_all(pools, discarded);
             self.release_if_empty(pools);
@@ -259,6 +268,9 @@ impl Outbox {
         pools: &mut Pools,
         mut flushed: impl FnMut(Sent),
     ) -> io::Result<Flushed> {
+        if self.corked > 0 {
+            return self.flush_cork(out, pools);
+        }
         loop {
             let Some(queue) = &mut self.queue else {
                 return Ok(Flushed::All);
@@ -275,19 +287,6 @@ impl Outbox {
             self.blocked = taken < offered;
             self.release_if_empty(pools);
         }
-    }
-
-    pub(super) fn append(
-        &mut self,
-        len: usize,
-        pools: &mut Pools,
-        fill: impl FnOnce(&mut [u8]),
-    ) -> Result<(), SendErrorKind> {
-        let staged = self.queue(pools).append(len, pools, fill);
-        if staged.is_err() {
-            self.release_if_empty(pools);
-        }
-        staged
     }
 
     #[inline]
@@ -320,6 +319,9 @@ impl Outbox {
 
     #[inline]
     pub(super) fn queue(&mut self, pools: &mut Pools) -> &mut Queue {
+        if self.corked > 0 {
+            self.uncork(0, pools);
+        }
         self.queue.get_or_insert_with(|| pools.queues.take())
     }
 

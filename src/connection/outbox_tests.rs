@@ -199,7 +199,7 @@ impl Bench {
     }
 
     fn holds_nothing(&mut self) -> bool {
-        self.pools.buffers.reclaim();
+        self.pools.end_turn();
         self.pools.buffers.leased() == 0
     }
 }

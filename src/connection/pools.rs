@@ -1,6 +1,6 @@
 use std::sync::Arc;
 
-use super::{Agreement, deflaters::Deflaters, inbox::Unfinished, queue::Queue};
+use super::{Agreement, cork::Cork, deflaters::Deflaters, inbox::Unfinished, queue::Queue};
 use crate::{
     config::Config,
     memory::{Buffer, BufferPool, Recycler},
@@ -12,6 +12,7 @@ pub(crate) struct Pools {
     pub(crate) buffers: BufferPool,
     pub(crate) unfinished: Recycler<Unfinished>,
     pub(crate) queues: Recycler<Queue>,
+    pub(crate) cork: Cork,
     pub(crate) mask_keys: MaskKeys,
     /// `None` when nothing is compressed.
     pub(crate) deflaters: Option<Box<Deflaters>>,
@@ -24,6 +25,7 @@ impl Pools {
             buffers: BufferPool::new(Arc::clone(config)),
             unfinished: Recycler::new(),
             queues: Recycler::new(),
+            cork: Cork::new(!alone),
             mask_keys: MaskKeys::new(alone),
             deflaters: Deflaters::new(config),
         }
@@ -62,6 +64,12 @@ impl Pools {
         if let Some(deflaters) = &mut self.deflaters {
             deflaters.take_back(agreement);
         }
+    }
+
+    /// The turn is over: what is kept for the next one is what a pool keeps.
+    pub(crate) fn end_turn(&mut self) {
+        self.cork.release(&mut self.buffers);
+        self.buffers.reclaim();
     }
 
     /// Gives a buffer back; an empty one was never leased.

@@ -366,7 +366,7 @@ impl Queue {
 
 /// Does a write; one that would block took nothing.
 #[inline]
-fn offer(
+pub(super) fn offer(
     offered: usize,
     mut write: impl FnMut() -> io::Result<usize>,
 ) -> io::Result<(usize, usize)> {

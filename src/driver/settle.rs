@@ -20,7 +20,7 @@ impl<H: Handler<M>, M> Driver<'_, H, M> {
             self.announce_drains(notices.drained);
             self.retire(notices.ended);
         }
-        self.core.shared.pools.buffers.reclaim();
+        self.core.shared.pools.end_turn();
     }
 
     fn flush_dirty(&mut self) {
