@@ -86,7 +86,7 @@ settings! {
     /// Bytes of buffers that are kept for reuse while nobody needs them. Default 64 MiB.
     max_idle_buffer_memory: usize = 64 * MIB;
     /// Size in bytes of the one buffer that the loop reads into. Default 131,072.
-    scratch_size: usize = 128 * KIB;
+    scratch_size: usize = 512 * KIB;
 
     // Messages.
 
@@ -96,7 +96,7 @@ settings! {
     /// True exactly when text messages are checked to be UTF-8 (RFC 6455 §8.1). Default true.
     check_utf8: bool = true;
     /// Bytes read from one connection before the others get their turn. Default 256 KiB.
-    turn_bytes: usize = 256 * KIB;
+    turn_bytes: usize = 512 * KIB;
     /// Messages, pings and pongs handled for one connection before the others get their turn. Default 4,096.
     turn_messages: usize = 4096;
 

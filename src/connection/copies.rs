@@ -3,6 +3,7 @@ use std::io::{IoSlice, Write};
 use super::{
     Pools, SendErrorKind, Sent,
     outbox::{Outbox, SendLimits},
+    output::Output,
     packer::Packed,
     segment::Frame,
 };
@@ -13,6 +14,8 @@ const MAX_DIRECT_PARTS: usize = 15;
 /// A copied payload of this many bytes or more is offered to the kernel at once, so that only what it does not take is
 /// copied. Below it, gathering many into one write is cheaper.
 pub(super) const DIRECT_WRITE_MIN: usize = 16 * 1024;
+/// A payload of this many bytes or more that lies in the settled input is written from there.
+const BORROW_MIN: usize = 2 * 1024;
 
 /// Messages and fragments from borrowed slices.
 impl Outbox {
@@ -24,7 +27,7 @@ impl Outbox {
         parts: &[IoSlice<'_>],
         limits: &SendLimits,
         pools: &mut Pools,
-        out: &mut impl Write,
+        out: &mut Output<'_, impl Write>,
         flushed: impl FnMut(Sent),
     ) -> Result<(), SendErrorKind> {
         self.check_no_message_open()?;
@@ -78,7 +81,7 @@ impl Outbox {
         last: bool,
         limits: &SendLimits,
         pools: &mut Pools,
-        out: &mut impl Write,
+        out: &mut Output<'_, impl Write>,
         flushed: impl FnMut(Sent),
     ) -> Result<(), SendErrorKind> {
         let opcode = match self.open {
@@ -103,7 +106,7 @@ impl Outbox {
         parts: &[IoSlice<'_>],
         limits: &SendLimits,
         pools: &mut Pools,
-        out: &mut impl Write,
+        out: &mut Output<'_, impl Write>,
         flushed: impl FnMut(Sent),
     ) -> Result<(), SendErrorKind> {
         let payload_len = parts.iter().map(|part| part.len()).sum::<usize>();
@@ -126,12 +129,17 @@ impl Outbox {
             return Err(SendErrorKind::TooBig);
         }
         // What has to be masked has to be copied.
-        let direct =
-            payload_len >= DIRECT_WRITE_MIN && key.is_none() && parts.len() <= MAX_DIRECT_PARTS;
-        if direct && !self.blocked {
-            return self.write_through(&frame, pools, out, flushed);
+        let direct = key.is_none() && parts.len() <= MAX_DIRECT_PARTS && !self.blocked;
+        if direct && payload_len >= BORROW_MIN {
+            match parts {
+                [payload] if self.borrow(frame.header, payload, pools, out) => return Ok(()),
+                _ if payload_len < DIRECT_WRITE_MIN => {}
+                _ => return self.write_through(&frame, pools, out, flushed),
+            }
         }
-        self.make_room_in_cork(frame.total, pools, out);
+        // An error is not lost: the flush that follows meets it again, and ends the connection.
+        self.make_room_in_cork(frame.total, pools, out)
+            .map_err(|_| SendErrorKind::NotOpen)?;
         self.append(frame.total, pools, |space| frame.copy_masked(space))
     }
 
@@ -140,11 +148,14 @@ impl Outbox {
         &mut self,
         frame: &Frame<'_>,
         pools: &mut Pools,
-        out: &mut impl Write,
+        out: &mut Output<'_, impl Write>,
         flushed: impl FnMut(Sent),
     ) -> Result<(), SendErrorKind> {
         let role = self.role;
-        if !self.queue(pools).weave_control(role, pools) {
+        // As above.
+        self.write_borrowed(pools, out)
+            .map_err(|_| SendErrorKind::NotOpen)?;
+        if self.blocked || !self.queue(pools).weave_control(role, pools) {
             return self.append(frame.total, pools, |space| frame.copy_masked(space));
         }
         // Asked before the first byte is written: afterwards there is no way back.

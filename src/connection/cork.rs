@@ -1,54 +1,80 @@
-use std::io::{self, Write};
+use std::io::{self, IoSlice, Write};
 
 use super::{
     Pools, SendErrorKind,
     outbox::{Flushed, Outbox},
+    output::Output,
     queue::offer,
     segment::{Copied, Segment, Walk},
 };
-use crate::memory::{Buffer, BufferPool};
+use crate::{
+    memory::{Buffer, BufferPool},
+    protocol::{FrameHeader, ParsedHeader},
+};
 
-/// A buffer for the connection that is sending: one for all, because hardly ever does more than one of them have something
-/// that the kernel has not got yet. What is staged in it needs no queue and no buffer of its own; it is moved there when
-/// something else is staged behind it, or when the kernel does not take it all.
+/// Payloads that are written from where they lie, at a time.
+const MAX_BORROWED: usize = 31;
+/// Each with its header, and what follows the last one.
+const MAX_SLICES: usize = 2 * MAX_BORROWED + 1;
+
+/// What the connection at hand has staged and nobody has queued: one place for all of them, because hardly ever does more
+/// than one have something that the kernel has not got yet.
 ///
-/// Its owner is the outbox whose `corked` is not 0.
+/// Small frames are put together in a buffer. Large payloads that lie in the settled input stay there, and only their headers
+/// are in the buffer. All of it is moved to a queue of the connection's own when something else is staged behind it, or when
+/// the kernel does not take it all. Its owner is the outbox whose `corked` is not 0.
 pub(crate) struct Cork {
     /// Leased when it is first needed in a turn, and empty otherwise.
     buffer: Buffer,
-    /// Bytes of whole frames; 0 exactly when it has no owner.
+    /// Bytes of the buffer in use.
+    filled: usize,
+    /// In the order of the frames.
+    borrowed: Vec<Borrowed>,
+    /// Bytes of all frames, which are whole; 0 exactly when the cork has no owner.
     len: u32,
     /// False exactly when there is never a buffer: a lone client does not keep one beside the queue that it has anyway.
     is_used: bool,
+}
+
+/// A payload in the settled input.
+#[derive(Clone, Copy)]
+struct Borrowed {
+    /// Where its header ends in the buffer.
+    at: usize,
+    start: usize,
+    end: usize,
 }
 
 impl Cork {
     pub(super) fn new(is_used: bool) -> Self {
         Self {
             buffer: Buffer::default(),
+            filled: 0,
+            borrowed: Vec::new(),
             len: 0,
             is_used,
         }
     }
 
-    /// The next `len` bytes, unless they do not fit or there is no buffer to be had.
+    /// The next `len` bytes of the buffer, behind which `behind` bytes follow that lie elsewhere. `None` when that is too much,
+    /// or no buffer is to be had.
     #[inline]
-    fn space(&mut self, len: usize, buffers: &mut BufferPool) -> Option<&mut [u8]> {
+    fn space(&mut self, len: usize, behind: usize, buffers: &mut BufferPool) -> Option<&mut [u8]> {
         if self.buffer.is_empty() {
             self.lease(buffers)?;
         }
-        let start = self.len as usize;
-        let space = self.buffer.get_mut(start..start + len)?;
-        self.len = u32::try_from(start + len).ok()?;
+        let space = self.buffer.get_mut(self.filled..self.filled + len)?;
+        self.len = u32::try_from(self.len as usize + len + behind).ok()?;
+        self.filled += len;
         Some(space)
     }
 
+    #[cold]
     fn lease(&mut self, buffers: &mut BufferPool) -> Option<()> {
-        if !self.is_used {
-            return None;
+        if self.is_used {
+            self.buffer = buffers.lease(buffers.large_buffer_size())?;
         }
-        self.buffer = buffers.lease(buffers.large_buffer_size())?;
-        Some(())
+        self.is_used.then_some(())
     }
 
     /// At the end of a turn: the buffer goes back, unless there is something in it.
@@ -58,34 +84,112 @@ impl Cork {
         }
     }
 
-    /// What is in it behind the first `written` bytes, as a segment of a queue. What would fill a buffer of this size anyway
-    /// keeps this one, and so it does where there is no smaller one: this cannot fail.
-    fn take(&mut self, written: usize, buffers: &mut BufferPool) -> Segment {
-        let end = std::mem::take(&mut self.len) as usize;
-        let rest = end - written;
-        let smaller = if rest <= buffers.read_buffer_size() {
+    fn clear(&mut self) {
+        self.len = 0;
+        self.filled = 0;
+        self.borrowed.clear();
+    }
+
+    /// One write of everything. How many bytes were offered and how many taken.
+    #[inline]
+    fn write(&self, out: &mut Output<'_, impl Write>) -> io::Result<(usize, usize)> {
+        if self.borrowed.is_empty() {
+            return offer(self.filled, || out.write(&self.buffer[..self.filled]));
+        }
+        let mut slices = [IoSlice::new(&[]); MAX_SLICES];
+        let used = self.fill(out.settled(), &mut slices);
+        offer(self.len as usize, || out.write_vectored(&slices[..used]))
+    }
+
+    fn fill<'a>(&'a self, settled: &'a [u8], slices: &mut [IoSlice<'a>; MAX_SLICES]) -> usize {
+        let mut pieces = slices.iter_mut();
+        let mut from = 0;
+        for &Borrowed { at, start, end } in &self.borrowed {
+            for piece in [&self.buffer[from..at], &settled[start..end]] {
+                if let Some(slot) = pieces.next() {
+                    *slot = IoSlice::new(piece);
+                }
+            }
+            from = at;
+        }
+        if let (false, Some(slot)) = (from == self.filled, pieces.next()) {
+            *slot = IoSlice::new(&self.buffer[from..self.filled]);
+        }
+        MAX_SLICES - pieces.len()
+    }
+
+    /// Everything behind the first `written` bytes, as a segment of a queue; `None` when there is no buffer for it, which
+    /// cannot be as long as nothing is borrowed: then the buffer itself will do.
+    fn take(
+        &mut self,
+        written: usize,
+        settled: &[u8],
+        buffers: &mut BufferPool,
+    ) -> Option<Segment> {
+        let rest = self.len as usize - written;
+        let must_move = !self.borrowed.is_empty();
+        // What would fill a buffer of this size anyway keeps this one.
+        let moved = if must_move || rest <= buffers.read_buffer_size() {
             buffers.lease(rest)
         } else {
             None
         };
-        let mut walk = Walk {
-            written,
-            boundary: 0,
+        let copied = match moved {
+            Some(buffer) => self.copy(written, settled, buffer),
+            None if must_move => return None,
+            None => Copied {
+                buffer: std::mem::take(&mut self.buffer),
+                end: self.filled,
+                walk: Walk {
+                    written,
+                    boundary: 0,
+                },
+            },
         };
-        let Some(mut buffer) = smaller else {
-            let buffer = std::mem::take(&mut self.buffer);
-            return Segment::Copied(Copied { buffer, end, walk });
-        };
-        let boundary = walk.next_boundary(&self.buffer[..end]);
-        buffer[..rest].copy_from_slice(&self.buffer[written..end]);
-        Segment::Copied(Copied {
+        self.clear();
+        Some(Segment::Copied(copied))
+    }
+
+    fn copy(&self, written: usize, settled: &[u8], mut buffer: Buffer) -> Copied {
+        let mut slices = [IoSlice::new(&[]); MAX_SLICES];
+        let used = self.fill(settled, &mut slices);
+        let (mut skip, mut end) = (written, 0);
+        for slice in &slices[..used] {
+            let rest = &slice[skip.min(slice.len())..];
+            skip -= slice.len() - rest.len();
+            buffer[end..end + rest.len()].copy_from_slice(rest);
+            end += rest.len();
+        }
+        Copied {
             buffer,
-            end: rest,
+            end,
             walk: Walk {
                 written: 0,
-                boundary: boundary - written,
+                boundary: self.boundary(written) - written,
             },
-        })
+        }
+    }
+
+    /// The first place at or behind `written` where a frame starts.
+    fn boundary(&self, written: usize) -> usize {
+        let mut borrowed = self.borrowed.iter().peekable();
+        // In the buffer, and in the frames.
+        let (mut place, mut boundary) = (0, 0);
+        while boundary < written && place < self.filled {
+            let bytes = &self.buffer[place..self.filled];
+            let Ok(ParsedHeader::Complete(header, header_len)) = FrameHeader::parse(bytes) else {
+                return self.len as usize;
+            };
+            let payload_len = usize::try_from(header.payload_len).unwrap_or(usize::MAX);
+            boundary = boundary
+                .saturating_add(header_len)
+                .saturating_add(payload_len);
+            place += header_len;
+            if borrowed.next_if(|borrowed| borrowed.at == place).is_none() {
+                place = place.saturating_add(payload_len);
+            }
+        }
+        boundary
     }
 }
 
@@ -99,7 +203,7 @@ impl Outbox {
         fill: impl FnOnce(&mut [u8]),
     ) -> Result<(), SendErrorKind> {
         if self.may_cork(pools) {
-            if let Some(space) = pools.cork.space(len, &mut pools.buffers) {
+            if let Some(space) = pools.cork.space(len, 0, &mut pools.buffers) {
                 fill(space);
                 self.corked = pools.cork.len;
                 return Ok(());
@@ -112,18 +216,71 @@ impl Outbox {
         staged
     }
 
+    /// Stages a frame whose payload stays where it is, if it lies in the settled input. False when it has to be copied.
+    pub(super) fn borrow(
+        &mut self,
+        header: &[u8],
+        payload: &[u8],
+        pools: &mut Pools,
+        out: &mut Output<'_, impl Write>,
+    ) -> bool {
+        let Some(range) = out.position(payload) else {
+            return false;
+        };
+        if pools.cork.borrowed.len() == MAX_BORROWED && self.write_borrowed(pools, out).is_err() {
+            return false;
+        }
+        let total = self.corked as usize + header.len() + payload.len();
+        // What the kernel will not take has to be copied.
+        if !self.may_cork(pools) || !pools.buffers.can_lease(total) {
+            return false;
+        }
+        let cork = &mut pools.cork;
+        let Some(space) = cork.space(header.len(), payload.len(), &mut pools.buffers) else {
+            return false;
+        };
+        space.copy_from_slice(header);
+        cork.borrowed.push(Borrowed {
+            at: cork.filled,
+            start: range.start,
+            end: range.end,
+        });
+        self.corked = cork.len;
+        true
+    }
+
+    /// True exactly when something staged lies in the settled input.
+    #[inline]
+    pub(crate) fn has_borrowed(&self, pools: &Pools) -> bool {
+        self.corked > 0 && !pools.cork.borrowed.is_empty()
+    }
+
+    /// Writes what lies in the settled input, and everything before it: something comes that needs a queue, or the input is
+    /// about to change.
+    #[inline]
+    pub(crate) fn write_borrowed(
+        &mut self,
+        pools: &mut Pools,
+        out: &mut Output<'_, impl Write>,
+    ) -> io::Result<()> {
+        if self.has_borrowed(pools) {
+            self.flush_cork(out, pools)?;
+        }
+        Ok(())
+    }
+
     /// Writes what is in the cork when `len` more bytes do not fit behind it.
     #[inline]
     pub(super) fn make_room_in_cork(
         &mut self,
         len: usize,
         pools: &mut Pools,
-        out: &mut impl Write,
-    ) {
-        if self.corked > 0 && pools.cork.buffer.len() - (self.corked as usize) < len {
-            // An error is not lost: the flush that follows meets it again.
-            let _ = self.flush_cork(out, pools);
+        out: &mut Output<'_, impl Write>,
+    ) -> io::Result<()> {
+        if self.corked > 0 && pools.cork.buffer.len() - pools.cork.filled < len {
+            self.flush_cork(out, pools)?;
         }
+        Ok(())
     }
 
     /// True exactly when nothing is staged but what is in the cork, and the cork is nobody else's.
@@ -132,30 +289,44 @@ impl Outbox {
         self.queue.is_none() && !self.blocked && self.corked == pools.cork.len
     }
 
-    /// Moves what is in the cork to the queue.
+    /// Moves what is in the cork to the queue. Nothing is borrowed.
     #[cold]
-    pub(super) fn uncork(&mut self, written: usize, pools: &mut Pools) {
+    pub(super) fn uncork(&mut self, pools: &mut Pools) {
+        debug_assert!(!self.has_borrowed(pools));
         self.corked = 0;
-        let segment = pools.cork.take(written, &mut pools.buffers);
-        self.queue(pools).push(segment);
+        if let Some(segment) = pools.cork.take(0, &[], &mut pools.buffers) {
+            self.queue(pools).push(segment);
+        }
     }
 
     /// Writes what is in the cork. There is no queue.
     #[inline]
     pub(super) fn flush_cork(
         &mut self,
-        out: &mut impl Write,
+        out: &mut Output<'_, impl Write>,
         pools: &mut Pools,
     ) -> io::Result<Flushed> {
-        let bytes = &pools.cork.buffer[..self.corked as usize];
-        let (offered, taken) = offer(bytes.len(), || out.write(bytes))?;
+        let (offered, taken) = pools.cork.write(out)?;
         if taken < offered {
-            self.blocked = true;
-            self.uncork(taken, pools);
-            return Ok(Flushed::Blocked);
+            return self.keep_rest(taken, out.settled(), pools);
         }
         self.discard_cork(pools);
         Ok(Flushed::All)
+    }
+
+    #[cold]
+    fn keep_rest(
+        &mut self,
+        taken: usize,
+        settled: &[u8],
+        pools: &mut Pools,
+    ) -> io::Result<Flushed> {
+        let segment = pools.cork.take(taken, settled, &mut pools.buffers);
+        let segment = segment.ok_or(io::ErrorKind::OutOfMemory)?;
+        self.blocked = true;
+        self.corked = 0;
+        self.queue(pools).push(segment);
+        Ok(Flushed::Blocked)
     }
 
     /// Forgets what is in the cork.
@@ -163,7 +334,7 @@ impl Outbox {
     pub(super) fn discard_cork(&mut self, pools: &mut Pools) {
         if self.corked > 0 {
             self.corked = 0;
-            pools.cork.len = 0;
+            pools.cork.clear();
         }
     }
 }

@@ -143,7 +143,14 @@ impl Inbox {
         }
     }
 
+    /// True exactly when nothing is unfinished, and nothing is wanted but whole messages.
+    #[inline]
+    pub(crate) fn is_at_rest(&self) -> bool {
+        self.unfinished.is_none()
+    }
+
     /// The message under way, if there is one.
+    #[inline]
     fn in_progress(&self) -> Option<InProgress> {
         let message = self.unfinished.as_ref()?.message.as_ref()?;
         Some(message.incoming.in_progress())

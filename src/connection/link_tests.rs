@@ -7,6 +7,7 @@ use rand_chacha::{
     rand_core::{Rng, SeedableRng},
 };
 
+use super::super::Output;
 use super::{
     super::{
         Flushed, Outcome, Payload, SendLimits,
@@ -142,7 +143,11 @@ impl End {
         let flushed = self
             .link
             .outbox
-            .flush(&mut self.socket, &mut self.pools, back)
+            .flush(
+                &mut Output::new(&mut self.socket, &[]),
+                &mut self.pools,
+                back,
+            )
             .unwrap();
         if flushed == Flushed::All {
             self.shut_down += usize::from(self.link.flushed());

@@ -8,7 +8,7 @@
 //! | messages that are passed on in pieces, as they arrive | `streaming` |
 //! | frames out: what may be sent, when it is written | `outbox` |
 //! | frames out: messages from borrowed slices, offered to the kernel or copied | `copies` |
-//! | frames out: small ones that are written together | `cork` |
+//! | frames out: what is written together, and from where it lies | `cork`, `output` |
 //! | frames out: order, partial writes, completion | `queue`, `segment` |
 //! | pings, pongs and the close frame, while they wait | `control` |
 //! | timeouts | `deadlines` |
@@ -30,6 +30,7 @@ mod inbox;
 mod inflate;
 mod link;
 mod outbox;
+mod output;
 mod packer;
 mod payload;
 mod pools;
@@ -47,6 +48,7 @@ pub(crate) use inbox::{Assembled, Event, Fault};
 pub(crate) use inflate::Inflated;
 pub(crate) use link::Link;
 pub(crate) use outbox::{Flushed, SendLimits};
+pub(crate) use output::Output;
 pub use payload::Payload;
 pub(crate) use pools::Pools;
 pub use sent::{Outcome, Sent};

@@ -4,6 +4,7 @@ use super::{
     Frames, Payload, Pools, SendError, SendErrorKind, Sent,
     copies::DIRECT_WRITE_MIN,
     frames::Encoded,
+    output::Output,
     queue::Queue,
     segment::{Message, Segment, Walk},
 };
@@ -220,9 +221,10 @@ impl Outbox {
         &mut self,
         payload: &[u8],
         pools: &mut Pools,
-        out: &mut impl Write,
+        out: &mut Output<'_, impl Write>,
         flushed: impl FnMut(Sent),
     ) {
+        debug_assert!(!self.has_borrowed(pools));
         if self.queue(pools).has_pong() && !self.blocked {
             let role = self.role;
             self.queue(pools).weave_pong(role, &mut pools.mask_keys);
@@ -264,7 +266,7 @@ impl Outbox {
     #[inline]
     pub(crate) fn flush(
         &mut self,
-        out: &mut impl Write,
+        out: &mut Output<'_, impl Write>,
         pools: &mut Pools,
         mut flushed: impl FnMut(Sent),
     ) -> io::Result<Flushed> {
@@ -320,7 +322,7 @@ impl Outbox {
     #[inline]
     pub(super) fn queue(&mut self, pools: &mut Pools) -> &mut Queue {
         if self.corked > 0 {
-            self.uncork(0, pools);
+            self.uncork(pools);
         }
         self.queue.get_or_insert_with(|| pools.queues.take())
     }

@@ -1,7 +1,7 @@
 use std::{fmt, io::IoSlice};
 
 use super::{
-    ConnId, Connections, Sender,
+    ConnId, Connections, Sender, Visit,
     core::{Core, Slot},
 };
 use crate::{
@@ -18,14 +18,22 @@ pub struct Conn<'a, S> {
     /// There is a slot for `id` as long as this value lives: slots are only removed between callbacks.
     core: &'a mut Core<S>,
     id: ConnId,
-    /// What was read and lies behind the event at hand.
-    unread: &'a [u8],
+    visit: Visit<'a>,
 }
 
 impl<'a, S> Conn<'a, S> {
-    pub(crate) fn new(core: &'a mut Core<S>, id: ConnId, unread: &'a [u8]) -> Option<Self> {
+    #[inline]
+    pub(crate) fn new(core: &'a mut Core<S>, id: ConnId, visit: Visit<'a>) -> Option<Self> {
         core.slots.get(id.0)?;
-        Some(Self { core, id, unread })
+        Some(Self { core, id, visit })
+    }
+
+    /// As `new`; `None` also when the application's sends are not accepted any more.
+    #[inline]
+    pub(crate) fn open(core: &'a mut Core<S>, id: ConnId, visit: Visit<'a>) -> Option<Self> {
+        let slot = core.slots.get(id.0)?;
+        let is_open = slot.wire.link.state().is_open();
+        is_open.then_some(Self { core, id, visit })
     }
 
     /// The name of this connection.
@@ -59,6 +67,7 @@ impl<'a, S> Conn<'a, S> {
                 wire: &mut slot.wire,
                 shared,
                 id,
+                visit: self.visit,
             },
         )
     }
@@ -72,13 +81,13 @@ impl<'a, S> Conn<'a, S> {
     /// Another connection of the same loop; `None` for one that is gone.
     #[must_use]
     pub fn peer(&mut self, id: ConnId) -> Option<Conn<'_, S>> {
-        Conn::new(self.core, id, &[])
+        Conn::new(self.core, id, self.visit)
     }
 
     /// All connections of the loop.
     #[must_use]
     pub fn connections(&mut self) -> Connections<'_, S> {
-        Connections::new(self.core)
+        Connections::within(self.core, self.visit)
     }
 
     /// Sends a message without copying it. See [`Sender::send`].
@@ -178,7 +187,9 @@ impl<'a, S> Conn<'a, S> {
 
     /// Goes on dispatching, first of all what was read during the pause; in this turn or the next, not from inside this call.
     pub fn resume_reads(&mut self) {
-        let Sender { wire, shared, id } = self.sender();
+        let Sender {
+            wire, shared, id, ..
+        } = self.sender();
         if std::mem::replace(&mut wire.flags.paused, false) {
             shared.schedule(id, &mut wire.flags);
         }
@@ -188,7 +199,9 @@ impl<'a, S> Conn<'a, S> {
     /// until something else is said. For those who pause where the bytes come from, as a proxy does: two ends that both pause
     /// while the other does not read would wait for each other.
     pub fn set_backlog_pause(&mut self, pauses: bool) {
-        let Sender { wire, shared, id } = self.sender();
+        let Sender {
+            wire, shared, id, ..
+        } = self.sender();
         wire.flags.ignores_backlog = !pauses;
         if wire.flags.backlogged {
             shared.schedule(id, &mut wire.flags);
@@ -204,10 +217,9 @@ impl<'a, S> Conn<'a, S> {
     /// Bytes that were read and not looked at, as they came: masked, headers included.
     #[must_use]
     pub fn unread(&self) -> &[u8] {
-        if self.unread.is_empty() {
-            self.slot().wire.link.inbox.kept()
-        } else {
-            self.unread
+        match self.visit.unread() {
+            unread if !unread.is_empty() && self.visit.is_to(self.id) => unread,
+            _ => self.slot().wire.link.inbox.kept(),
         }
     }
 

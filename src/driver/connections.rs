@@ -4,13 +4,14 @@ use mio::{Interest, event::Source};
 
 use super::{
     AdoptError, AdoptErrorKind, Adopted, ConnId, Connect, Core, Deferred, DialError, DialErrorKind,
-    DialId, DialOrder, Stats, Timer, UpgradeId, adopt::Upgraded, conn::Conn,
+    DialId, DialOrder, Stats, Timer, UpgradeId, Visit, adopt::Upgraded, conn::Conn,
 };
 use crate::{memory, transport::Stream, transport::TokenKind};
 
 /// All connections of a loop, and what the loop offers besides.
 pub struct Connections<'a, S> {
     core: &'a mut Core<S>,
+    visit: Visit<'a>,
 }
 
 impl<S> fmt::Debug for Connections<'_, S> {
@@ -41,13 +42,17 @@ impl std::error::Error for LimitReached {}
 
 impl<'a, S> Connections<'a, S> {
     pub(crate) fn new(core: &'a mut Core<S>) -> Self {
-        Self { core }
+        Self::within(core, Visit::NONE)
+    }
+
+    pub(crate) fn within(core: &'a mut Core<S>, visit: Visit<'a>) -> Self {
+        Self { core, visit }
     }
 
     /// The connection with this id; `None` when it is gone.
     #[must_use]
     pub fn get(&mut self, id: ConnId) -> Option<Conn<'_, S>> {
-        Conn::new(self.core, id, &[])
+        Conn::new(self.core, id, self.visit)
     }
 
     /// The upgrade with this id, whose answer was put off; `None` when it is answered or lost.
@@ -69,7 +74,7 @@ impl<'a, S> Connections<'a, S> {
             let Some(key) = self.core.slots.key_at(index) else {
                 continue;
             };
-            if let Some(mut conn) = Conn::new(self.core, ConnId(key), &[]).filter(Conn::is_open) {
+            if let Some(mut conn) = Conn::open(self.core, ConnId(key), self.visit) {
                 f(&mut conn);
             }
         }

@@ -1,12 +1,11 @@
 use std::ops::Range;
 
 use super::{
-    ConnId, Driver, Fragment, Handler, Message, conn::Conn, core::Core, flush::flush,
-    receive::Budget,
+    ConnId, Driver, Fragment, Handler, Message, Visit, conn::Conn, flush::flush, receive::Budget,
 };
 use crate::{
     connection::{Assembled, Event, Fault, Piece},
-    protocol::{ClosePayload, Opcode},
+    protocol::{ClosePayload, MessageKind, Opcode},
 };
 
 /// From bytes in the scratch buffer to calls of the application.
@@ -19,9 +18,20 @@ impl<H: Handler<M>, M> Driver<'_, H, M> {
                 return;
             };
             if !wire.link.state().reads_frames() {
-                return;
+                break;
             }
-            let held = wire.flags.hold_reading() || budget.is_spent();
+            // What the application has staged is written early when it is much: before more is dispatched, it has to be known
+            // whether the peer takes it.
+            if wire.link.outbox.backlog() >= shared.settings.config.high_water
+                && !wire.flags.backlogged
+            {
+                flush(self.core, id, &self.scratch[..position]);
+                continue;
+            }
+            if position == len && wire.link.inbox.is_at_rest() {
+                break;
+            }
+            let held = wire.flags.hold_reading() || budget.has_no_message_left();
             let event = if held {
                 Ok(None)
             } else {
@@ -31,22 +41,71 @@ impl<H: Handler<M>, M> Driver<'_, H, M> {
                     .inbox
                     .next(input, &mut position, &rules, &mut shared.pools)
             };
+            if let Ok(Some(Event::Message(kind, range))) = event {
+                budget.spend_message();
+                self.deliver_message(id, kind, range, position..len);
+                continue;
+            }
+            self.write_borrowed(id, position);
             match event {
                 Ok(Some(event)) => self.deliver(id, event, position..len, budget),
-                Ok(None) => {
-                    let rest = &self.scratch[position..len];
-                    if let Err(fault) = wire.link.inbox.keep(rest, held, &mut shared.pools) {
-                        wire.fail(id, fault, shared);
-                    }
-                    return;
-                }
-                Err(fault) => return wire.fail(id, fault, shared),
+                Ok(None) => return self.keep(id, position..len, held),
+                Err(fault) => return self.fail(id, fault),
             }
+        }
+        self.write_borrowed(id, position);
+    }
+
+    /// Writes what is staged and lies in the scratch buffer, of which the first `settled` bytes lie still.
+    #[inline]
+    fn write_borrowed(&mut self, id: ConnId, settled: usize) {
+        let Some((wire, shared)) = self.core.wire_mut(id) else {
+            return;
+        };
+        if wire.link.outbox.has_borrowed(&shared.pools) {
+            flush(self.core, id, &self.scratch[..settled]);
+        }
+    }
+
+    /// Keeps what is left of the input.
+    #[inline]
+    fn keep(&mut self, id: ConnId, rest: Range<usize>, held: bool) {
+        if rest.is_empty() {
+            return;
+        }
+        let Some((wire, shared)) = self.core.wire_mut(id) else {
+            return;
+        };
+        let rest = &self.scratch[rest];
+        if let Err(fault) = wire.link.inbox.keep(rest, held, &mut shared.pools) {
+            wire.fail(id, fault, shared);
+        }
+    }
+
+    fn fail(&mut self, id: ConnId, fault: Fault) {
+        if let Some((wire, shared)) = self.core.wire_mut(id) {
+            wire.fail(id, fault, shared);
+        }
+    }
+
+    /// A message that lies in the scratch buffer, with `unread` behind it.
+    #[inline]
+    fn deliver_message(
+        &mut self,
+        id: ConnId,
+        kind: MessageKind,
+        range: Range<usize>,
+        unread: Range<usize>,
+    ) {
+        let visit = Visit::new(id, &self.scratch[..unread.end], unread.start);
+        if let Some(mut conn) = Conn::open(self.core, id, visit) {
+            conn.count_received_message();
+            let message = Message::borrowed(kind, &self.scratch[range]);
+            self.app.on_message(&mut conn, message);
         }
     }
 
     /// Hands one event to whom it concerns. `unread` is the part of the scratch buffer behind it.
-    #[inline]
     pub(super) fn deliver(
         &mut self,
         id: ConnId,
@@ -56,20 +115,13 @@ impl<H: Handler<M>, M> Driver<'_, H, M> {
     ) {
         budget.spend_message();
         match event {
-            Event::Message(kind, range) => {
-                if let Some(mut conn) = open_conn(self.core, id, &self.scratch[unread]) {
-                    conn.count_received_message();
-                    self.app
-                        .on_message(&mut conn, Message::borrowed(kind, &self.scratch[range]));
-                }
-            }
+            Event::Message(kind, range) => self.deliver_message(id, kind, range, unread),
             Event::Compressed(kind, range) => self.deliver_compressed(id, kind, range, unread),
             Event::Assembled => self.deliver_assembled(id, unread),
             Event::Piece(piece, range) => self.deliver_piece(id, piece, range, unread),
             Event::Control(Opcode::Close, range) => self.handle_close(id, range),
             Event::Control(opcode, range) => self.deliver_control(id, opcode, range, unread),
         }
-        self.relieve(id);
     }
 
     fn deliver_assembled(&mut self, id: ConnId, unread: Range<usize>) {
@@ -95,7 +147,11 @@ impl<H: Handler<M>, M> Driver<'_, H, M> {
             len,
         } = message;
         let mut message = Some(self.core.shared.pools.buffers.entrust(buffer, len));
-        if let Some(mut conn) = open_conn(self.core, id, &self.scratch[unread]) {
+        if let Some(mut conn) = Conn::open(
+            self.core,
+            id,
+            Visit::new(id, &self.scratch[..unread.end], unread.start),
+        ) {
             conn.count_received_message();
             if is_compressed && conn.streams_messages() {
                 // It has been put together although pieces were asked for.
@@ -119,7 +175,11 @@ impl<H: Handler<M>, M> Driver<'_, H, M> {
         bytes: Range<usize>,
         unread: Range<usize>,
     ) {
-        if let Some(mut conn) = open_conn(self.core, id, &self.scratch[unread]) {
+        if let Some(mut conn) = Conn::open(
+            self.core,
+            id,
+            Visit::new(id, &self.scratch[..unread.end], unread.start),
+        ) {
             if piece.last {
                 conn.count_received_message();
             }
@@ -136,7 +196,11 @@ impl<H: Handler<M>, M> Driver<'_, H, M> {
         unread: Range<usize>,
     ) {
         let payload = &self.scratch[payload];
-        let Some(mut conn) = open_conn(self.core, id, &self.scratch[unread]) else {
+        let Some(mut conn) = Conn::open(
+            self.core,
+            id,
+            Visit::new(id, &self.scratch[..unread.end], unread.start),
+        ) else {
             return;
         };
         conn.count_received_control(opcode);
@@ -157,26 +221,4 @@ impl<H: Handler<M>, M> Driver<'_, H, M> {
             Err(error) => wire.fail(id, Fault::Protocol(error), shared),
         }
     }
-
-    /// What the application has staged is written early when it is much: before more is dispatched, it has to be known
-    /// whether the peer takes it.
-    #[inline]
-    fn relieve(&mut self, id: ConnId) {
-        let Some((wire, shared)) = self.core.wire_mut(id) else {
-            return;
-        };
-        if wire.link.outbox.backlog() >= shared.settings.config.high_water {
-            flush(self.core, id);
-        }
-    }
-}
-
-/// A handle on a connection whose messages still matter to the application.
-#[inline]
-pub(super) fn open_conn<'a, S>(
-    core: &'a mut Core<S>,
-    id: ConnId,
-    unread: &'a [u8],
-) -> Option<Conn<'a, S>> {
-    Conn::new(core, id, unread).filter(Conn::is_open)
 }

@@ -1,19 +1,20 @@
 use super::{ConnId, Core, core::Shared, core::Wire};
-use crate::connection::Flushed;
+use crate::connection::{Flushed, Output};
 
 /// Writes what is staged on a connection, and draws the consequences: the write side is shut down behind the last close
-/// frame, and reading pauses or goes on with the backlog.
+/// frame, and reading pauses or goes on with the backlog. `settled`: the input of the visit that may have been borrowed from.
 #[inline]
-pub(crate) fn flush<S>(core: &mut Core<S>, id: ConnId) {
+pub(crate) fn flush<S>(core: &mut Core<S>, id: ConnId, settled: &[u8]) {
     let Some((wire, shared)) = core.wire_mut(id) else {
         return;
     };
     // The entry in `dirty` stays; whoever works that list off finds nothing to do.
     let Shared { pools, notices, .. } = shared;
+    let out = &mut Output::new(&mut wire.stream, settled);
     let flushed = wire
         .link
         .outbox
-        .flush(&mut wire.stream, pools, |payload| notices.sent(id, payload));
+        .flush(out, pools, |payload| notices.sent(id, payload));
     match flushed {
         Ok(Flushed::All) if wire.link.flushed() => shut_down(wire, id, shared),
         Ok(_) => check_water_marks(wire, id, shared),
@@ -36,6 +37,10 @@ fn shut_down(wire: &mut Wire, id: ConnId, shared: &mut Shared) {
 #[inline]
 fn check_water_marks(wire: &mut Wire, id: ConnId, shared: &mut Shared) {
     let backlog = wire.link.outbox.backlog();
+    let flags = &wire.flags;
+    if backlog == 0 && !flags.backlogged && flags.refused == 0 {
+        return;
+    }
     let config = &shared.settings.config;
     if backlog >= config.high_water {
         wire.flags.backlogged = true;

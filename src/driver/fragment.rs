@@ -6,7 +6,7 @@ use super::{
     core::{Shared, Wire},
 };
 use crate::{
-    connection::{Piece, SendErrorKind},
+    connection::{Output, Piece, SendErrorKind},
     protocol::MessageKind,
 };
 
@@ -114,15 +114,16 @@ impl Sender<'_> {
         let Wire { link, stream, .. } = &mut *self.wire;
         let limits = &settings.send_limits();
         let flushed = |payload| notices.sent(id, payload);
+        let out = &mut Output::new(stream, self.visit.settled_for(self.id));
         let result = link
             .outbox
-            .send_fragment(kind, bytes, last, limits, pools, stream, flushed);
+            .send_fragment(kind, bytes, last, limits, pools, out, flushed);
         match result {
             Ok(()) => {
                 let sent = &mut self.shared.counters.sent;
                 sent.messages += u64::from(last);
                 sent.bytes += bytes.len() as u64;
-                self.mark_dirty();
+                self.staged();
             }
             Err(kind) => self.refused(kind, bytes.len()),
         }

@@ -1,6 +1,6 @@
 use std::ops::Range;
 
-use super::{ConnId, Driver, Fragment, Handler, Message, dispatch::open_conn};
+use super::{ConnId, Driver, Fragment, Handler, Message, Visit, conn::Conn};
 use crate::{
     connection::{Assembled, Fault, Inflated, Piece},
     protocol::MessageKind,
@@ -78,7 +78,8 @@ impl<H: Handler<M>, M> Driver<'_, H, M> {
         unread: Range<usize>,
     ) {
         let bytes = &self.scratch[message];
-        let Some(mut conn) = open_conn(self.core, id, &self.scratch[unread]) else {
+        let visit = Visit::new(id, &self.scratch[..unread.end], unread.start);
+        let Some(mut conn) = Conn::open(self.core, id, visit) else {
             return;
         };
         conn.count_received_message();

@@ -9,6 +9,7 @@
 //! | what the application holds in its hands | `conn`, `sender`, `connections`, `message`, `request` |
 //! | reading: drained or not, pause, budgets, end of stream | `receive` |
 //! | delivering messages, pings and closes | `dispatch` |
+//! | what of the input may be referred to | `visit` |
 //! | delivering compressed messages | `inflated` |
 //! | flushing, water marks, shutting down the write side | `flush` |
 //! | completions, drains, retirement | `settle` |
@@ -45,6 +46,7 @@ mod request;
 mod sender;
 mod settle;
 mod stats;
+mod visit;
 
 use std::marker::PhantomData;
 
@@ -68,6 +70,7 @@ pub(crate) use open::Opening;
 pub use request::{ListenerId, Request};
 pub use sender::Sender;
 pub use stats::{Closed, Refused, RoundTrips, Stats, Traffic};
+pub(crate) use visit::Visit;
 
 /// What a socket is said to be ready for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -4,6 +4,7 @@ use mio::Interest;
 
 use super::{
     ConnId, ConnectError, Connections, Driver, Handler, HandshakeFailure, Request, Slot, UpgradeId,
+    Visit,
     conn::Conn,
     core::{Shared, Wire},
     flush::flush,
@@ -103,7 +104,8 @@ impl<H: Handler<M>, M> Driver<'_, H, M> {
         shared.counters.connections.note(self.core.slots.len());
         let count = leftover.len();
         self.scratch.copy_within(leftover, 0);
-        if let Some(mut conn) = Conn::new(self.core, id, &self.scratch[..count]) {
+        let visit = Visit::new(id, &self.scratch[..count], 0);
+        if let Some(mut conn) = Conn::new(self.core, id, visit) {
             self.app.on_open(&mut conn);
         }
         self.core.shared.counters.received.bytes += count as u64;
@@ -111,7 +113,7 @@ impl<H: Handler<M>, M> Driver<'_, H, M> {
         self.start_timers(id);
         let mut budget = Budget::new(&self.core.shared.settings.config);
         self.dispatch(id, count, &mut budget);
-        flush(self.core, id);
+        flush(self.core, id, &[]);
     }
 
     /// Moves the events of the socket from the handshake to the connection.

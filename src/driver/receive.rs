@@ -1,7 +1,7 @@
 use std::io::{self, IoSliceMut, Read};
 
 use super::{
-    ConnId, Driver, Handler, Readiness,
+    ConnId, Driver, Handler, Readiness, Visit,
     conn::Conn,
     core::{Shared, Wire},
     flush::flush,
@@ -25,8 +25,16 @@ impl Budget {
         }
     }
 
-    pub(super) fn is_spent(&self) -> bool {
+    /// Nothing more is read; what was read is still dispatched.
+    #[inline]
+    fn is_spent(&self) -> bool {
         self.bytes == 0 || self.messages == 0
+    }
+
+    /// Nothing more is dispatched.
+    #[inline]
+    pub(super) fn has_no_message_left(&self) -> bool {
+        self.messages == 0
     }
 
     fn spend_bytes(&mut self, count: usize) {
@@ -82,7 +90,7 @@ impl<H: Handler<M>, M> Driver<'_, H, M> {
         if readiness.writable {
             wire.link.outbox.writable();
             if !wire.link.outbox.is_empty() {
-                flush(self.core, id);
+                flush(self.core, id, &[]);
             }
         }
         self.receive(id);
@@ -111,7 +119,7 @@ impl<H: Handler<M>, M> Driver<'_, H, M> {
         }
         if let Some(slot) = self.core.slot_mut(id) {
             if !slot.wire.link.outbox.is_empty() {
-                flush(self.core, id);
+                flush(self.core, id, &[]);
             }
         }
     }
@@ -190,7 +198,8 @@ impl<H: Handler<M>, M> Driver<'_, H, M> {
     #[inline]
     pub(crate) fn report_read(&mut self, id: ConnId, count: usize, unread: usize) {
         if count > 0 {
-            if let Some(mut conn) = Conn::new(self.core, id, &self.scratch[..unread]) {
+            let visit = Visit::new(id, &self.scratch[..unread], 0);
+            if let Some(mut conn) = Conn::new(self.core, id, visit) {
                 self.app.on_bytes_read(&mut conn, count);
             }
         }
@@ -264,7 +273,7 @@ impl<H: Handler<M>, M> Driver<'_, H, M> {
 
     /// The peer has ended its side without a close frame. What is staged is offered once: it may still be read.
     fn end_of_stream(&mut self, id: ConnId) {
-        flush(self.core, id);
+        flush(self.core, id, &[]);
         if let Some((wire, shared)) = self.core.wire_mut(id) {
             wire.end(id, CloseCause::EndOfStream, shared);
         }

@@ -1,11 +1,11 @@
 use std::{fmt, io::IoSlice};
 
 use super::{
-    ConnId,
+    ConnId, Visit,
     core::{Shared, Wire},
 };
 use crate::{
-    connection::{CloseCause, Frames, InvalidCloseCode, Payload, SendError, SendErrorKind},
+    connection::{CloseCause, Frames, InvalidCloseCode, Output, Payload, SendError, SendErrorKind},
     memory::PoolBuf,
     protocol::{CloseCode, MAX_CONTROL_PAYLOAD, MAX_HEADER_LEN, Opcode, Outgoing},
 };
@@ -15,6 +15,7 @@ pub struct Sender<'a> {
     pub(super) wire: &'a mut Wire,
     pub(super) shared: &'a mut Shared,
     pub(super) id: ConnId,
+    pub(super) visit: Visit<'a>,
 }
 
 impl Sender<'_> {
@@ -30,7 +31,7 @@ impl Sender<'_> {
         payload: impl Into<Payload>,
     ) -> Result<(), SendError> {
         let payload = payload.into();
-        if let Err(kind) = self.check_open() {
+        if let Err(kind) = self.begin() {
             return Err(SendError { kind, payload });
         }
         let len = payload.len();
@@ -88,9 +89,10 @@ impl Sender<'_> {
         } = &mut *self.shared;
         let Wire { link, stream, .. } = &mut *self.wire;
         let limits = &settings.send_limits();
+        let out = &mut Output::new(stream, self.visit.settled_for(self.id));
         let result = link
             .outbox
-            .send_copy(kind, parts, limits, pools, stream, |payload| {
+            .send_copy(kind, parts, limits, pools, out, |payload| {
                 notices.sent(id, payload)
             });
         let len = parts.iter().map(|part| part.len()).sum();
@@ -107,7 +109,7 @@ impl Sender<'_> {
     /// # Errors
     /// The reason; nothing was sent: `NotOpen`, `BacklogFull`, `OutOfBuffers`, `TooBig`.
     pub fn send_frames(&mut self, frames: &Frames) -> Result<(), SendErrorKind> {
-        self.check_open()?;
+        self.begin()?;
         let Shared {
             pools, settings, ..
         } = &mut *self.shared;
@@ -146,17 +148,18 @@ impl Sender<'_> {
 
     /// See [`Conn::auto_pong`](super::Conn::auto_pong).
     pub fn auto_pong(&mut self, payload: &[u8]) {
-        if self.check_open().is_err() {
+        if self.begin().is_err() {
             return;
         }
         let payload = &payload[..payload.len().min(MAX_CONTROL_PAYLOAD)];
         let id = self.id;
         let Shared { pools, notices, .. } = &mut *self.shared;
         let Wire { link, stream, .. } = &mut *self.wire;
+        let out = &mut Output::new(stream, self.visit.settled_for(self.id));
         link.outbox
-            .auto_pong(payload, pools, stream, |payload| notices.sent(id, payload));
+            .auto_pong(payload, pools, out, |payload| notices.sent(id, payload));
         self.shared.counters.sent.pongs += 1;
-        self.mark_dirty();
+        self.staged();
     }
 
     /// Starts the close handshake (RFC 6455 §7.1.2) behind everything that is staged; pings and pongs that wait are dropped.
@@ -165,6 +168,7 @@ impl Sender<'_> {
     /// # Errors
     /// A code that must not be on the wire; the connection stays as it is.
     pub fn close(&mut self, code: CloseCode, reason: &str) -> Result<(), InvalidCloseCode> {
+        self.write_borrowed();
         let pools = &mut self.shared.pools;
         if self
             .wire
@@ -179,6 +183,7 @@ impl Sender<'_> {
     /// Starts the close handshake with a close frame that has no code (RFC 6455 §7.1.5), which the peer takes for 1005.
     /// Otherwise as [`close`](Self::close).
     pub fn close_empty(&mut self) {
+        self.write_borrowed();
         if self.wire.link.close_empty(&mut self.shared.pools) {
             self.wire.closing(self.id, self.shared);
         }
@@ -208,13 +213,29 @@ impl Sender<'_> {
     }
 
     fn control(&mut self, opcode: Opcode, payload: &[u8]) -> Result<(), SendErrorKind> {
-        self.check_open()?;
+        self.begin()?;
         self.wire
             .link
             .outbox
             .control(opcode, payload, &mut self.shared.pools)?;
-        self.mark_dirty();
+        self.staged();
         Ok(())
+    }
+
+    /// Before something that needs a queue.
+    fn begin(&mut self) -> Result<(), SendErrorKind> {
+        self.write_borrowed();
+        self.check_open()
+    }
+
+    /// Writes what was staged without being copied: only more of the like may stand behind it.
+    fn write_borrowed(&mut self) {
+        let Wire { link, stream, .. } = &mut *self.wire;
+        let out = &mut Output::new(stream, self.visit.settled_for(self.id));
+        let written = link.outbox.write_borrowed(&mut self.shared.pools, out);
+        if let Err(error) = written {
+            self.wire.end_with_error(self.id, &error, self.shared);
+        }
     }
 
     #[inline]
@@ -230,7 +251,7 @@ impl Sender<'_> {
     fn staged_message(&mut self, bytes: usize) {
         self.shared.counters.sent.messages += 1;
         self.shared.counters.sent.bytes += bytes as u64;
-        self.mark_dirty();
+        self.staged();
     }
 
     pub(super) fn refused(&mut self, kind: SendErrorKind, len: usize) {
@@ -245,6 +266,14 @@ impl Sender<'_> {
     pub(super) fn mark_dirty(&mut self) {
         let Wire { flags, .. } = &mut *self.wire;
         self.shared.mark_dirty(self.id, flags);
+    }
+
+    /// Something was staged, so that it has to be flushed.
+    #[inline]
+    pub(super) fn staged(&mut self) {
+        if !self.visit.is_to(self.id) {
+            self.mark_dirty();
+        }
     }
 }
 

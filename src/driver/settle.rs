@@ -1,5 +1,5 @@
 use super::{
-    ConnId, Connections, Driver, Handler, Slot, conn::Conn, flush::flush, notices::Counts,
+    ConnId, Connections, Driver, Handler, Slot, Visit, conn::Conn, flush::flush, notices::Counts,
 };
 use crate::protocol::Role;
 
@@ -28,7 +28,7 @@ impl<H: Handler<M>, M> Driver<'_, H, M> {
         while let Some(id) = self.core.shared.dirty.pop() {
             if let Some(slot) = self.core.slot_mut(id) {
                 slot.wire.flags.dirty = false;
-                flush(self.core, id);
+                flush(self.core, id, &[]);
             }
         }
     }
@@ -38,7 +38,7 @@ impl<H: Handler<M>, M> Driver<'_, H, M> {
             let Some((id, sent)) = self.core.shared.notices.next_sent() else {
                 return;
             };
-            if let Some(mut conn) = Conn::new(self.core, id, &[]) {
+            if let Some(mut conn) = Conn::new(self.core, id, Visit::NONE) {
                 self.app.on_write_complete(&mut conn, sent);
             }
         }
@@ -49,7 +49,7 @@ impl<H: Handler<M>, M> Driver<'_, H, M> {
             let Some(id) = self.core.shared.notices.next_drained() else {
                 return;
             };
-            if let Some(mut conn) = Conn::new(self.core, id, &[]) {
+            if let Some(mut conn) = Conn::new(self.core, id, Visit::NONE) {
                 if conn.is_open() {
                     self.app.on_drain(&mut conn);
                 }

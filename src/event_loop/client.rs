@@ -14,6 +14,7 @@ use crate::{
     connection::CloseCause,
     driver::{
         Conn, ConnId, Connect, Connections, Core, DialError, DialId, Driver, Handler, Readiness,
+        Visit,
     },
     protocol::CloseCode,
     transport::Registrar,
@@ -119,7 +120,7 @@ impl<S> Client<S> {
     /// The connection, to send on it between turns; what is staged is written in the next. `None` unless there is one.
     pub fn conn(&mut self) -> Option<Conn<'_, S>> {
         let id = self.id()?;
-        Conn::new(&mut self.core, id, &[])
+        Conn::new(&mut self.core, id, Visit::NONE)
     }
 
     /// As in callbacks: timers, cancelling, statistics.
