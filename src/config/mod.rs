@@ -86,7 +86,7 @@ settings! {
     /// Bytes of buffers that are kept for reuse while nobody needs them. Default 64 MiB.
     max_idle_buffer_memory: usize = 64 * MIB;
     /// Size in bytes of the one buffer that the loop reads into. Default 131,072.
-    scratch_size: usize = 512 * KIB;
+    scratch_size: usize = 256 * KIB;
 
     // Messages.
 

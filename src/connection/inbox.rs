@@ -82,13 +82,15 @@ struct Raw {
 
 impl Inbox {
     /// The next event of `input[*position..]`; moves `position` behind what was used up. `None` when the input says nothing
-    /// more: what is left behind `position` is the start of a frame and must be kept with [`Inbox::keep`].
+    /// more: what is left behind `position` is the start of a frame and must be kept with [`Inbox::keep`], or stand before what
+    /// comes. A whole message of up to `room` bytes, header included, is left there until it is complete.
     #[inline]
     pub(crate) fn next(
         &mut self,
         input: &mut [u8],
         position: &mut usize,
         rules: &Rules,
+        room: usize,
         pools: &mut Pools,
     ) -> Result<Option<Event>, Fault> {
         loop {
@@ -135,7 +137,10 @@ impl Inbox {
                 *position = range.end;
                 return whole_frame(&header, &mut input[range.clone()], range, rules).map(Some);
             }
-            if header.opcode.is_control() {
+            let waits = header.fin
+                && self.in_progress().is_none()
+                && header.payload_len <= room.saturating_sub(header_len) as u64;
+            if header.opcode.is_control() || waits {
                 return Ok(None);
             }
             self.begin_frame(&header, pools);

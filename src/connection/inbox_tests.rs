@@ -332,6 +332,12 @@ impl Feeder {
 
     fn dispatch(&mut self, len: usize) {
         let mut position = 0;
+        // As if more could be read behind what is left, and then there is nothing.
+        let mut room = if self.way.whim(6) {
+            self.scratch.len()
+        } else {
+            0
+        };
         loop {
             let held = self.way.whim(5);
             let event = if held {
@@ -341,6 +347,7 @@ impl Feeder {
                     &mut self.scratch[..len],
                     &mut position,
                     &self.rules,
+                    room,
                     &mut self.pools,
                 )
             };
@@ -354,6 +361,7 @@ impl Feeder {
                 Ok(Some(Event::Assembled)) => self.take(),
                 Ok(Some(Event::Piece(..))) => panic!("nobody asked for pieces"),
                 Ok(Some(Event::Compressed(..))) => panic!("nothing was agreed on"),
+                Ok(None) if room > 0 && !held => room = 0,
                 Ok(None) => {
                     let rest = &self.scratch[position..len];
                     if let Err(fault) = self.inbox.keep(rest, held, &mut self.pools) {

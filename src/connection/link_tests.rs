@@ -331,7 +331,7 @@ fn failing_while_open_closes_behind_what_is_staged_and_forgets_the_input() {
     let next = end
         .link
         .inbox
-        .next(&mut input, &mut 0, &rules, &mut end.pools);
+        .next(&mut input, &mut 0, &rules, 0, &mut end.pools);
     assert_eq!((next, end.pools.buffers.leased()), (Ok(None), 1));
     assert!(end.fail());
     assert_eq!(end.pools.buffers.leased(), 0);

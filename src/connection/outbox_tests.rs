@@ -1261,7 +1261,7 @@ impl Fuzz {
 
     fn step(&mut self) {
         let chosen = self.below(48);
-        if !matches!(chosen, 6..14 | 26..39 | 40..48) {
+        if !matches!(chosen, 6..14 | 26..=38 | 40..48) {
             self.begin();
         }
         match chosen {
@@ -1272,7 +1272,7 @@ impl Fuzz {
             18..22 => self.control(),
             22..26 => self.pong(),
             26..33 => self.flush(),
-            33..39 => self.writable(),
+            33..=38 => self.writable(),
             _ => {
                 self.bench.discard_waiting();
                 self.model.discard_waiting();

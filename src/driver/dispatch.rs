@@ -12,13 +12,50 @@ use crate::{
 impl<H: Handler<M>, M> Driver<'_, H, M> {
     /// Parses the first `len` bytes of the scratch buffer and delivers what they say. What is left is kept.
     pub(crate) fn dispatch(&mut self, id: ConnId, len: usize, budget: &mut Budget) {
+        let (rest, held) = self.dispatch_whole(id, len, 0, budget);
+        self.keep(id, rest, held);
+    }
+
+    /// As `dispatch`; but when the socket has more, a frame that fits the scratch buffer is not put together elsewhere: what is
+    /// there of it is moved to the front, behind which the next read is to go. Returns how much that is.
+    pub(super) fn dispatch_and_carry(
+        &mut self,
+        id: ConnId,
+        len: usize,
+        budget: &mut Budget,
+    ) -> usize {
+        let room = match self.core.wire_mut(id) {
+            Some((wire, _)) if wire.flags.readable && !budget.is_spent() => self.scratch.len(),
+            _ => 0,
+        };
+        let (rest, held) = self.dispatch_whole(id, len, room, budget);
+        let carried = rest.len();
+        if carried == 0 || carried == room || room == 0 || held {
+            self.keep(id, rest, held);
+            return 0;
+        }
+        self.scratch.copy_within(rest, 0);
+        carried
+    }
+
+    /// Parses and delivers. Frames of up to `room` bytes are left until they are whole. Returns what is left, and whether it is
+    /// held back; nothing when nobody will look at it any more.
+    #[inline]
+    fn dispatch_whole(
+        &mut self,
+        id: ConnId,
+        len: usize,
+        room: usize,
+        budget: &mut Budget,
+    ) -> (Range<usize>, bool) {
         let mut position = 0;
         loop {
             let Some((wire, shared)) = self.core.wire_mut(id) else {
-                return;
+                return (len..len, false);
             };
             if !wire.link.state().reads_frames() {
-                break;
+                self.write_borrowed(id, position);
+                return (len..len, false);
             }
             // What the application has staged is written early when it is much: before more is dispatched, it has to be known
             // whether the peer takes it.
@@ -37,9 +74,10 @@ impl<H: Handler<M>, M> Driver<'_, H, M> {
             } else {
                 let input = &mut self.scratch[..len];
                 let rules = shared.settings.rules(&wire.link);
+                let pools = &mut shared.pools;
                 wire.link
                     .inbox
-                    .next(input, &mut position, &rules, &mut shared.pools)
+                    .next(input, &mut position, &rules, room, pools)
             };
             if let Ok(Some(Event::Message(kind, range))) = event {
                 budget.spend_message();
@@ -49,11 +87,15 @@ impl<H: Handler<M>, M> Driver<'_, H, M> {
             self.write_borrowed(id, position);
             match event {
                 Ok(Some(event)) => self.deliver(id, event, position..len, budget),
-                Ok(None) => return self.keep(id, position..len, held),
-                Err(fault) => return self.fail(id, fault),
+                Ok(None) => return (position..len, held),
+                Err(fault) => {
+                    self.fail(id, fault);
+                    return (len..len, false);
+                }
             }
         }
         self.write_borrowed(id, position);
+        (len..len, false)
     }
 
     /// Writes what is staged and lies in the scratch buffer, of which the first `settled` bytes lie still.
@@ -69,7 +111,7 @@ impl<H: Handler<M>, M> Driver<'_, H, M> {
 
     /// Keeps what is left of the input.
     #[inline]
-    fn keep(&mut self, id: ConnId, rest: Range<usize>, held: bool) {
+    pub(super) fn keep(&mut self, id: ConnId, rest: Range<usize>, held: bool) {
         if rest.is_empty() {
             return;
         }

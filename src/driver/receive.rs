@@ -27,7 +27,7 @@ impl Budget {
 
     /// Nothing more is read; what was read is still dispatched.
     #[inline]
-    fn is_spent(&self) -> bool {
+    pub(super) fn is_spent(&self) -> bool {
         self.bytes == 0 || self.messages == 0
     }
 
@@ -151,14 +151,29 @@ impl<H: Handler<M>, M> Driver<'_, H, M> {
         }
     }
 
-    /// One read, behind `kept` bytes in the scratch buffer, and what it brought.
-    fn read(&mut self, id: ConnId, kept: usize, budget: &mut Budget) {
+    /// Reads behind `kept` bytes in the scratch buffer, and dispatches what that brought; again as long as there is more and
+    /// the start of a frame is left.
+    fn read(&mut self, id: ConnId, mut kept: usize, budget: &mut Budget) {
+        loop {
+            kept = self.read_once(id, kept, budget);
+            if kept == 0 {
+                return;
+            }
+        }
+    }
+
+    /// One read. Returns how many bytes lie at the front of the scratch buffer and want to be read on behind.
+    #[inline]
+    fn read_once(&mut self, id: ConnId, kept: usize, budget: &mut Budget) -> usize {
         let Some((wire, shared)) = self.core.wire_mut(id) else {
-            return;
+            return 0;
         };
         let direct = match wire.link.inbox.direct_space(&mut shared.pools) {
             Ok(space) => space,
-            Err(fault) => return wire.fail(id, fault, shared),
+            Err(fault) => {
+                wire.fail(id, fault, shared);
+                return 0;
+            }
         };
         let direct_len = direct.len();
         let room = &mut self.scratch[kept..];
@@ -172,15 +187,8 @@ impl<H: Handler<M>, M> Driver<'_, H, M> {
         match wire.note_read(result, offered) {
             Err(error) => wire.end_with_error(id, &error, shared),
             Ok(Arrived::EndOfStream) => self.end_of_stream(id),
-            Ok(Arrived::Nothing) => {
-                if let Err(fault) =
-                    wire.link
-                        .inbox
-                        .keep(&self.scratch[..kept], false, &mut shared.pools)
-                {
-                    wire.fail(id, fault, shared);
-                }
-            }
+            // What was carried is looked at as it is: what is wrong in it may show already.
+            Ok(Arrived::Nothing) => self.dispatch(id, kept, budget),
             Ok(Arrived::Bytes(count)) => {
                 wire.note_heard(shared);
                 shared.counters.received.bytes += count as u64;
@@ -189,9 +197,10 @@ impl<H: Handler<M>, M> Driver<'_, H, M> {
                 let end = kept + count - direct;
                 self.report_read(id, count, end);
                 self.direct_arrived(id, direct, end, budget);
-                self.dispatch(id, end, budget);
+                return self.dispatch_and_carry(id, end, budget);
             }
         }
+        0
     }
 
     /// Tells the application that `count` bytes were read; the first `unread` of the scratch buffer wait.
