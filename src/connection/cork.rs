@@ -1,4 +1,7 @@
-use std::io::{self, IoSlice, Write};
+use std::{
+    io::{self, IoSlice, Write},
+    ops::Range,
+};
 
 use super::{
     Pools, SendErrorKind,
@@ -37,12 +40,23 @@ pub(crate) struct Cork {
 }
 
 /// A payload in the settled input.
-#[derive(Clone, Copy)]
 struct Borrowed {
-    /// Where its header ends in the buffer.
-    at: usize,
-    start: usize,
-    end: usize,
+    /// Its header in the buffer.
+    header: Range<usize>,
+    /// In the input; from its header on, once that is in place.
+    payload: Range<usize>,
+    place: Place,
+}
+
+/// Where the header of a borrowed payload is written from.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Place {
+    /// From the buffer.
+    Buffer,
+    /// Could be right before the payload, where the longer header of the message lay that it came in.
+    CouldMove,
+    /// From there.
+    Moved,
 }
 
 impl Cork {
@@ -102,20 +116,37 @@ impl Cork {
     }
 
     fn fill<'a>(&'a self, settled: &'a [u8], slices: &mut [IoSlice<'a>; MAX_SLICES]) -> usize {
-        let mut pieces = slices.iter_mut();
-        let mut from = 0;
-        for &Borrowed { at, start, end } in &self.borrowed {
-            for piece in [&self.buffer[from..at], &settled[start..end]] {
-                if let Some(slot) = pieces.next() {
-                    *slot = IoSlice::new(piece);
-                }
+        let mut used = 0;
+        let mut push = |piece: &'a [u8]| {
+            if let (false, Some(slot)) = (piece.is_empty(), slices.get_mut(used)) {
+                *slot = IoSlice::new(piece);
+                used += 1;
             }
-            from = at;
+        };
+        let mut from = 0;
+        for borrowed in &self.borrowed {
+            let to = match borrowed.place {
+                Place::Moved => borrowed.header.start,
+                Place::Buffer | Place::CouldMove => borrowed.header.end,
+            };
+            push(&self.buffer[from..to]);
+            push(&settled[borrowed.payload.clone()]);
+            from = borrowed.header.end;
         }
-        if let (false, Some(slot)) = (from == self.filled, pieces.next()) {
-            *slot = IoSlice::new(&self.buffer[from..self.filled]);
+        push(&self.buffer[from..self.filled]);
+        used
+    }
+
+    /// Puts headers before their payloads, which makes one piece of two.
+    fn move_headers(&mut self, settled: &mut [u8]) {
+        let movable = self.borrowed.iter_mut();
+        for borrowed in movable.filter(|borrowed| borrowed.place == Place::CouldMove) {
+            let payload = borrowed.payload.start;
+            borrowed.payload.start -= borrowed.header.len();
+            settled[borrowed.payload.start..payload]
+                .copy_from_slice(&self.buffer[borrowed.header.clone()]);
+            borrowed.place = Place::Moved;
         }
-        MAX_SLICES - pieces.len()
     }
 
     /// Everything behind the first `written` bytes, as a segment of a queue; `None` when there is no buffer for it, which
@@ -185,7 +216,10 @@ impl Cork {
                 .saturating_add(header_len)
                 .saturating_add(payload_len);
             place += header_len;
-            if borrowed.next_if(|borrowed| borrowed.at == place).is_none() {
+            if borrowed
+                .next_if(|borrowed| borrowed.header.end == place)
+                .is_none()
+            {
                 place = place.saturating_add(payload_len);
             }
         }
@@ -240,10 +274,17 @@ impl Outbox {
             return false;
         };
         space.copy_from_slice(header);
+        // Not over something that is borrowed too.
+        let last = cork.borrowed.last();
+        let is_free = last.is_none_or(|last| last.payload.end + header.len() <= range.start);
         cork.borrowed.push(Borrowed {
-            at: cork.filled,
-            start: range.start,
-            end: range.end,
+            header: cork.filled - header.len()..cork.filled,
+            place: if is_free && out.message() == Some(range.start) {
+                Place::CouldMove
+            } else {
+                Place::Buffer
+            },
+            payload: range,
         });
         self.corked = cork.len;
         true
@@ -253,6 +294,13 @@ impl Outbox {
     #[inline]
     pub(crate) fn has_borrowed(&self, pools: &Pools) -> bool {
         self.corked > 0 && !pools.cork.borrowed.is_empty()
+    }
+
+    /// What is borrowed is about to be written, and nobody else looks at the settled input.
+    pub(crate) fn move_headers(&mut self, pools: &mut Pools, settled: &mut [u8]) {
+        if self.has_borrowed(pools) {
+            pools.cork.move_headers(settled);
+        }
     }
 
     /// Writes what lies in the settled input, and everything before it: something comes that needs a queue, or the input is

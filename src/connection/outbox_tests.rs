@@ -157,16 +157,21 @@ impl Bench {
         )
     }
 
-    /// Copies what lies in the input.
-    fn echo(&mut self, range: Range<usize>) -> Result<(), SendErrorKind> {
+    /// Copies what lies in the input, in the message that begins at `message`.
+    fn echo(&mut self, range: Range<usize>, message: usize) -> Result<(), SendErrorKind> {
         self.outbox.send_copy(
             MessageKind::Binary,
             &[IoSlice::new(&self.input[range])],
             &self.limits,
             &mut self.pools,
-            &mut Output::new(&mut self.kernel, &self.input),
+            &mut Output::new(&mut self.kernel, &self.input).with_message(Some(message)),
             note(&mut self.back),
         )
+    }
+
+    /// Nobody looks at the input any more.
+    fn move_headers(&mut self) {
+        self.outbox.move_headers(&mut self.pools, &mut self.input);
     }
 
     /// What comes next needs a queue, or changes the input.
@@ -1151,25 +1156,45 @@ impl Fuzz {
         self.begin();
         self.bench.input.clear();
         for _ in 0..1 + self.below(40) {
-            let bytes = self.bytes();
-            self.bench.input.extend(&bytes);
-            let end = self.bench.input.len();
-            let range = end - bytes.len()..end;
-            let wire = binary(&bytes);
-            let verdict = self.model.verdict(wire.len(), &self.bench.limits, false);
-            let result = self.bench.echo(range);
-            // The kernel may have failed meanwhile: then nothing is staged.
-            let failed = result == Err(SendErrorKind::NotOpen);
-            assert!(result == verdict || failed, "{result:?}");
-            if result.is_ok() {
-                self.model.push(wire, What::Data);
+            let message = self.bytes();
+            let room = FrameHeader::new(Opcode::Binary, message.len() as u64).encoded_len() + 4;
+            self.bench.input.resize(self.bench.input.len() + room, b'#');
+            let start = self.bench.input.len();
+            self.bench.input.extend(&message);
+            for _ in 0..1 + self.below(4) / 3 {
+                let part = self.part(message.len());
+                self.echo_part(&message[part.clone()], start + part.start, start);
             }
-            self.note_calls();
+            if self.below(8) == 0 {
+                self.bench.move_headers();
+            }
         }
+    }
+
+    /// Mostly everything.
+    fn part(&mut self, len: usize) -> Range<usize> {
+        let start = [0, 0, 0, self.below(len + 1)][self.below(4)];
+        start..[len, len, len, start + self.below(len - start + 1)][self.below(4)]
+    }
+
+    fn echo_part(&mut self, bytes: &[u8], at: usize, message: usize) {
+        let wire = binary(bytes);
+        let verdict = self.model.verdict(wire.len(), &self.bench.limits, false);
+        let result = self.bench.echo(at..at + bytes.len(), message);
+        // The kernel may have failed meanwhile: then nothing is staged.
+        let failed = result == Err(SendErrorKind::NotOpen);
+        assert!(result == verdict || failed, "{result:?}");
+        if result.is_ok() {
+            self.model.push(wire, What::Data);
+        }
+        self.note_calls();
     }
 
     /// In earnest a kernel that fails is the end of the connection.
     fn begin(&mut self) {
+        if self.below(2) == 0 {
+            self.bench.move_headers();
+        }
         while self.bench.begin().is_err() {
             self.note_calls();
         }

@@ -8,11 +8,29 @@ use std::{
 pub(crate) struct Output<'a, W> {
     stream: &'a mut W,
     settled: &'a [u8],
+    message: Option<usize>,
 }
 
 impl<'a, W> Output<'a, W> {
     pub(crate) fn new(stream: &'a mut W, settled: &'a [u8]) -> Self {
-        Self { stream, settled }
+        Self {
+            stream,
+            settled,
+            message: None,
+        }
+    }
+
+    /// The payload of the message at hand begins here in the settled input, behind its header, which nobody needs any more.
+    #[inline]
+    pub(crate) fn with_message(self, start: Option<usize>) -> Self {
+        Self {
+            message: start,
+            ..self
+        }
+    }
+
+    pub(super) fn message(&self) -> Option<usize> {
+        self.message
     }
 
     /// The input that lies still.

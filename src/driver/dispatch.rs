@@ -62,7 +62,7 @@ impl<H: Handler<M>, M> Driver<'_, H, M> {
             if wire.link.outbox.backlog() >= shared.settings.config.high_water
                 && !wire.flags.backlogged
             {
-                flush(self.core, id, &self.scratch[..position]);
+                self.flush_settled(id, position);
                 continue;
             }
             if position == len && wire.link.inbox.is_at_rest() {
@@ -105,7 +105,16 @@ impl<H: Handler<M>, M> Driver<'_, H, M> {
             return;
         };
         if wire.link.outbox.has_borrowed(&shared.pools) {
-            flush(self.core, id, &self.scratch[..settled]);
+            self.flush_settled(id, settled);
+        }
+    }
+
+    /// Writes what is staged. The first `settled` bytes of the scratch buffer are not looked at any more.
+    fn flush_settled(&mut self, id: ConnId, settled: usize) {
+        if let Some((wire, shared)) = self.core.wire_mut(id) {
+            let settled = &mut self.scratch[..settled];
+            wire.link.outbox.move_headers(&mut shared.pools, settled);
+            flush(self.core, id, settled);
         }
     }
 
@@ -140,6 +149,7 @@ impl<H: Handler<M>, M> Driver<'_, H, M> {
         unread: Range<usize>,
     ) {
         let visit = Visit::new(id, &self.scratch[..unread.end], unread.start);
+        let visit = visit.with_message(range.start);
         if let Some(mut conn) = Conn::open(self.core, id, visit) {
             conn.count_received_message();
             let message = Message::borrowed(kind, &self.scratch[range]);

@@ -6,7 +6,7 @@ use super::{
     core::{Shared, Wire},
 };
 use crate::{
-    connection::{Output, Piece, SendErrorKind},
+    connection::{Piece, SendErrorKind},
     protocol::MessageKind,
 };
 
@@ -114,7 +114,7 @@ impl Sender<'_> {
         let Wire { link, stream, .. } = &mut *self.wire;
         let limits = &settings.send_limits();
         let flushed = |payload| notices.sent(id, payload);
-        let out = &mut Output::new(stream, self.visit.settled_for(self.id));
+        let out = &mut self.visit.output(id, stream);
         let result = link
             .outbox
             .send_fragment(kind, bytes, last, limits, pools, out, flushed);

@@ -5,7 +5,7 @@ use super::{
     core::{Shared, Wire},
 };
 use crate::{
-    connection::{CloseCause, Frames, InvalidCloseCode, Output, Payload, SendError, SendErrorKind},
+    connection::{CloseCause, Frames, InvalidCloseCode, Payload, SendError, SendErrorKind},
     memory::PoolBuf,
     protocol::{CloseCode, MAX_CONTROL_PAYLOAD, MAX_HEADER_LEN, Opcode, Outgoing},
 };
@@ -89,7 +89,7 @@ impl Sender<'_> {
         } = &mut *self.shared;
         let Wire { link, stream, .. } = &mut *self.wire;
         let limits = &settings.send_limits();
-        let out = &mut Output::new(stream, self.visit.settled_for(self.id));
+        let out = &mut self.visit.output(id, stream);
         let result = link
             .outbox
             .send_copy(kind, parts, limits, pools, out, |payload| {
@@ -155,7 +155,7 @@ impl Sender<'_> {
         let id = self.id;
         let Shared { pools, notices, .. } = &mut *self.shared;
         let Wire { link, stream, .. } = &mut *self.wire;
-        let out = &mut Output::new(stream, self.visit.settled_for(self.id));
+        let out = &mut self.visit.output(id, stream);
         link.outbox
             .auto_pong(payload, pools, out, |payload| notices.sent(id, payload));
         self.shared.counters.sent.pongs += 1;
@@ -231,7 +231,7 @@ impl Sender<'_> {
     /// Writes what was staged without being copied: only more of the like may stand behind it.
     fn write_borrowed(&mut self) {
         let Wire { link, stream, .. } = &mut *self.wire;
-        let out = &mut Output::new(stream, self.visit.settled_for(self.id));
+        let out = &mut self.visit.output(self.id, stream);
         let written = link.outbox.write_borrowed(&mut self.shared.pools, out);
         if let Err(error) = written {
             self.wire.end_with_error(self.id, &error, self.shared);

@@ -1,4 +1,5 @@
 use super::ConnId;
+use crate::connection::Output;
 
 /// What is being worked off while the application is called: the input of one connection, in the loop's scratch buffer.
 ///
@@ -10,6 +11,8 @@ pub(crate) struct Visit<'a> {
     input: &'a [u8],
     /// Where the event at hand ends. `consumed <= input.len()`
     consumed: usize,
+    /// Where the payload of the message at hand begins, if it lies in the input as a whole, behind its header.
+    message: Option<usize>,
 }
 
 impl<'a> Visit<'a> {
@@ -18,6 +21,7 @@ impl<'a> Visit<'a> {
         id: None,
         input: &[],
         consumed: 0,
+        message: None,
     };
 
     pub(crate) fn new(id: ConnId, input: &'a [u8], consumed: usize) -> Self {
@@ -25,6 +29,14 @@ impl<'a> Visit<'a> {
             id: Some(id),
             input,
             consumed,
+            message: None,
+        }
+    }
+
+    pub(super) fn with_message(self, start: usize) -> Self {
+        Self {
+            message: Some(start),
+            ..self
         }
     }
 
@@ -40,13 +52,14 @@ impl<'a> Visit<'a> {
         &self.input[self.consumed..]
     }
 
-    /// What this connection may refer to until the visit is over: that to another one may be over earlier than it can write.
+    /// Where this connection's bytes go. It may refer to what lies still until the visit is over; another one may not, for that
+    /// may be over earlier than it can write.
     #[inline]
-    pub(super) fn settled_for(&self, id: ConnId) -> &'a [u8] {
+    pub(super) fn output<W>(&self, id: ConnId, stream: &'a mut W) -> Output<'a, W> {
         if self.is_to(id) {
-            &self.input[..self.consumed]
+            Output::new(stream, &self.input[..self.consumed]).with_message(self.message)
         } else {
-            &[]
+            Output::new(stream, &[])
         }
     }
 }
