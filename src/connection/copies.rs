@@ -15,7 +15,7 @@ const MAX_DIRECT_PARTS: usize = 15;
 /// copied. Below it, gathering many into one write is cheaper.
 pub(super) const DIRECT_WRITE_MIN: usize = 16 * 1024;
 /// A payload of this many bytes or more that lies in the settled input is written from there.
-const BORROW_MIN: usize = 2 * 1024;
+pub(super) const BORROW_MIN: usize = 2 * 1024;
 
 /// Messages and fragments from borrowed slices.
 impl Outbox {

@@ -5,14 +5,15 @@ use std::{
 
 use super::{
     Pools, SendErrorKind,
-    outbox::{Flushed, Outbox},
+    copies::BORROW_MIN,
+    outbox::{Flushed, Outbox, SendLimits},
     output::Output,
     queue::offer,
     segment::{Copied, Segment, Walk},
 };
 use crate::{
     memory::{Buffer, BufferPool},
-    protocol::{FrameHeader, ParsedHeader},
+    protocol::{FrameHeader, MAX_HEADER_LEN, MessageKind, ParsedHeader, Role},
 };
 
 /// Payloads that are written from where they lie, at a time.
@@ -248,6 +249,41 @@ impl Outbox {
             self.release_if_empty(pools);
         }
         staged
+    }
+
+    /// Stages a copy of a short message as most are sent: not compressed, not masked, and nothing is queued. False for any other,
+    /// of which nothing is staged.
+    #[inline]
+    pub(crate) fn cork_short(
+        &mut self,
+        kind: MessageKind,
+        payload: &[u8],
+        limits: &SendLimits,
+        pools: &mut Pools,
+    ) -> bool {
+        let is_plain = self.role == Role::Server && !self.compresses() && self.open.is_none();
+        if !is_plain || payload.len() >= BORROW_MIN || !self.may_cork(pools) {
+            return false;
+        }
+        let mut encoded = [0; MAX_HEADER_LEN];
+        let header_len = FrameHeader::new(kind.opcode(), payload.len() as u64).encode(&mut encoded);
+        let total = header_len + payload.len();
+        let backlog = self.corked as usize;
+        if backlog > 0 && backlog + total > limits.backlog {
+            return false;
+        }
+        let Some(space) = pools.cork.space(total, 0, &mut pools.buffers) else {
+            return false;
+        };
+        let (header, rest) = space.split_at_mut(header_len);
+        // So short that calling for a copy would take longer than copying.
+        header
+            .iter_mut()
+            .zip(encoded)
+            .for_each(|(to, from)| *to = from);
+        rest.copy_from_slice(payload);
+        self.corked = pools.cork.len;
+        true
     }
 
     /// Stages a frame whose payload stays where it is, if it lies in the settled input. False when it has to be copied.

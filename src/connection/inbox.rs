@@ -8,8 +8,8 @@ use super::{
 use crate::{
     memory::Buffer,
     protocol::{
-        FrameHeader, InProgress, MessageKind, Opcode, ParsedHeader, Progress, ProtocolError, Rules,
-        apply_mask, is_valid_utf8,
+        FrameHeader, InProgress, MessageKind, Opcode, ParsedHeader, PlainHeader, Progress,
+        ProtocolError, Role, Rules, apply_mask, is_valid_utf8,
     },
 };
 
@@ -86,6 +86,23 @@ impl Inbox {
     /// comes. A whole message of up to `room` bytes, header included, is left there until it is complete.
     #[inline]
     pub(crate) fn next(
+        &mut self,
+        input: &mut [u8],
+        position: &mut usize,
+        rules: &Rules,
+        room: usize,
+        pools: &mut Pools,
+    ) -> Result<Option<Event>, Fault> {
+        if self.unfinished.is_none() {
+            if let Some(event) = plain_message(input, position, rules) {
+                return event.map(Some);
+            }
+        }
+        self.next_of_any(input, position, rules, room, pools)
+    }
+
+    /// As `next`, whatever the input says.
+    fn next_of_any(
         &mut self,
         input: &mut [u8],
         position: &mut usize,
@@ -361,6 +378,27 @@ impl Unfinished {
     fn holds_message(&self) -> bool {
         self.message.as_ref().is_some_and(|message| message.is_held)
     }
+}
+
+/// A message that is complete in the input, if it is of the kind that nearly all are; `None` for everything else, also for
+/// what breaks a rule.
+#[inline]
+fn plain_message(
+    input: &mut [u8],
+    position: &mut usize,
+    rules: &Rules,
+) -> Option<Result<Event, Fault>> {
+    let header = PlainHeader::parse(&input[*position..])?;
+    let range = *position + header.len..*position + header.len + header.payload_len;
+    let is_allowed = header.mask.is_some() == (rules.role == Role::Server)
+        && header.payload_len <= rules.max_message_size;
+    let payload = input.get_mut(range.clone()).filter(|_| is_allowed)?;
+    *position = range.end;
+    let header = FrameHeader {
+        mask: header.mask,
+        ..FrameHeader::new(header.kind.opcode(), header.payload_len as u64)
+    };
+    Some(whole_frame(&header, payload, range, rules))
 }
 
 /// Unmasks and checks a frame that is complete in the input.

@@ -49,6 +49,10 @@ impl<H: Handler<M>, M> Driver<'_, H, M> {
         budget: &mut Budget,
     ) -> (Range<usize>, bool) {
         let mut position = 0;
+        let rules = match self.core.wire_mut(id) {
+            Some((wire, shared)) => shared.settings.rules(&wire.link),
+            None => return (len..len, false),
+        };
         loop {
             let Some((wire, shared)) = self.core.wire_mut(id) else {
                 return (len..len, false);
@@ -73,7 +77,6 @@ impl<H: Handler<M>, M> Driver<'_, H, M> {
                 Ok(None)
             } else {
                 let input = &mut self.scratch[..len];
-                let rules = shared.settings.rules(&wire.link);
                 let pools = &mut shared.pools;
                 wire.link
                     .inbox

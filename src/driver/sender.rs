@@ -66,7 +66,21 @@ impl Sender<'_> {
         kind: impl Into<Outgoing>,
         payload: &[u8],
     ) -> Result<(), SendErrorKind> {
-        self.send_copy_vectored(kind, &[IoSlice::new(payload)])
+        let outgoing = kind.into();
+        let Shared {
+            pools, settings, ..
+        } = &mut *self.shared;
+        let link = &mut self.wire.link;
+        let limits = &settings.send_limits();
+        if link.state().is_open()
+            && link
+                .outbox
+                .cork_short(outgoing.kind, payload, limits, pools)
+        {
+            self.staged_message(payload.len());
+            return Ok(());
+        }
+        self.send_copy_vectored(outgoing, &[IoSlice::new(payload)])
     }
 
     /// Sends several borrowed slices as one message, otherwise as [`send_copy`](Self::send_copy).

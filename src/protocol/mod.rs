@@ -60,6 +60,7 @@ pub use deflate::{
 };
 pub use error::ProtocolError;
 pub(crate) use frame::FIN;
+pub(crate) use frame::PlainHeader;
 pub use frame::{FrameHeader, MAX_CONTROL_PAYLOAD, MAX_HEADER_LEN, ParsedHeader, RSV1};
 pub use heartbeat::{Beat, Heartbeat};
 pub use host::Host;
