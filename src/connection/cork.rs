@@ -27,6 +27,7 @@ const MAX_SLICES: usize = 2 * MAX_BORROWED + 1;
 /// Small frames are put together in a buffer. Large payloads that lie in the settled input stay there, and only their headers
 /// are in the buffer. All of it is moved to a queue of the connection's own when something else is staged behind it, or when
 /// the kernel does not take it all. Its owner is the outbox whose `corked` is not 0.
+#[derive(Default)]
 pub(crate) struct Cork {
     /// Leased when it is first needed in a turn, and empty otherwise.
     buffer: Buffer,
@@ -36,8 +37,8 @@ pub(crate) struct Cork {
     borrowed: Vec<Borrowed>,
     /// Bytes of all frames, which are whole; 0 exactly when the cork has no owner.
     len: u32,
-    /// False exactly when there is never a buffer: a lone client does not keep one beside the queue that it has anyway.
-    is_used: bool,
+    /// True exactly when there is never a buffer: a lone client does not keep one beside the queue that it has anyway.
+    is_off: bool,
 }
 
 /// A payload in the settled input.
@@ -61,13 +62,10 @@ enum Place {
 }
 
 impl Cork {
-    pub(super) fn new(is_used: bool) -> Self {
+    pub(super) fn new(is_off: bool) -> Self {
         Self {
-            buffer: Buffer::default(),
-            filled: 0,
-            borrowed: Vec::new(),
-            len: 0,
-            is_used,
+            is_off,
+            ..Self::default()
         }
     }
 
@@ -86,10 +84,11 @@ impl Cork {
 
     #[cold]
     fn lease(&mut self, buffers: &mut BufferPool) -> Option<()> {
-        if self.is_used {
-            self.buffer = buffers.lease(buffers.large_buffer_size())?;
+        if self.is_off {
+            return None;
         }
-        self.is_used.then_some(())
+        self.buffer = buffers.lease(buffers.large_buffer_size())?;
+        Some(())
     }
 
     /// At the end of a turn: the buffer goes back, unless there is something in it.
@@ -370,7 +369,10 @@ impl Outbox {
     /// True exactly when nothing is staged but what is in the cork, and the cork is nobody else's.
     #[inline]
     fn may_cork(&self, pools: &Pools) -> bool {
-        self.queue.is_none() && !self.blocked && self.corked == pools.cork.len
+        self.queue.is_none()
+            && self.share.is_empty()
+            && !self.blocked
+            && self.corked == pools.cork.len
     }
 
     /// Moves what is in the cork to the queue. Nothing is borrowed.

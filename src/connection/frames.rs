@@ -130,8 +130,8 @@ impl Encoded {
         &self.bytes
     }
 
-    pub(super) fn shared(&self) -> Bytes {
-        self.bytes.clone()
+    pub(super) fn shared(&self) -> &Bytes {
+        &self.bytes
     }
 
     /// The same messages, each as one frame, compressed where that makes it shorter.

@@ -9,6 +9,7 @@
 //! | frames out: what may be sent, when it is written | `outbox` |
 //! | frames out: messages from borrowed slices, offered to the kernel or copied | `copies` |
 //! | frames out: what is written together, and from where it lies | `cork`, `output` |
+//! | frames out: the same ones for many connections | `fan` |
 //! | frames out: order, partial writes, completion | `queue`, `segment` |
 //! | pings, pongs and the close frame, while they wait | `control` |
 //! | timeouts | `deadlines` |
@@ -25,6 +26,7 @@ mod cork;
 mod deadlines;
 mod deflaters;
 mod error;
+mod fan;
 mod frames;
 mod inbox;
 mod inflate;

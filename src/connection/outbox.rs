@@ -3,6 +3,7 @@ use std::io::{self, Write};
 use super::{
     Frames, Payload, Pools, SendError, SendErrorKind, Sent,
     copies::DIRECT_WRITE_MIN,
+    fan::Share,
     frames::Encoded,
     output::Output,
     queue::Queue,
@@ -21,6 +22,8 @@ pub(crate) struct Outbox {
     pub(super) queue: Option<Box<Queue>>,
     /// Bytes that are staged in the cork, which is ours while this is not 0.
     pub(super) corked: u32,
+    /// What is staged as others have it staged too; then nothing is in the cork, and there is no queue.
+    pub(super) share: Share,
     /// True exactly when the kernel took less than it was offered and has not said since that it takes more.
     pub(super) blocked: bool,
     /// The message that was begun in fragments and has no last one yet.
@@ -55,6 +58,7 @@ impl Outbox {
             role,
             queue: None,
             corked: 0,
+            share: Share::default(),
             blocked: false,
             open: None,
             window_bits: 0,
@@ -66,7 +70,7 @@ impl Outbox {
     #[inline]
     pub(crate) fn backlog(&self) -> usize {
         match &self.queue {
-            None => self.corked as usize,
+            None => (self.corked + self.share.len) as usize,
             Some(queue) => queue.backlog(),
         }
     }
@@ -74,7 +78,7 @@ impl Outbox {
     /// True exactly when nothing waits to be written.
     #[inline]
     pub(crate) fn is_empty(&self) -> bool {
-        self.queue.is_none() && self.corked == 0
+        self.queue.is_none() && self.corked == 0 && self.share.is_empty()
     }
 
     /// The kernel takes bytes again.
@@ -172,10 +176,13 @@ impl Outbox {
         let bytes = frames.as_bytes();
         self.check_backlog(bytes.len(), limits)?;
         if bytes.len() < DIRECT_WRITE_MIN {
+            if self.take_part(frames.shared(), pools) {
+                return Ok(());
+            }
             return self.append(bytes.len(), pools, |space| space.copy_from_slice(bytes));
         }
         self.queue(pools)
-            .push(Segment::Shared(Walk::default(), frames.shared()));
+            .push(Segment::Shared(Walk::default(), frames.shared().clone()));
         Ok(())
     }
 
@@ -246,6 +253,7 @@ impl Outbox {
     /// Drops what is staged and not in flight; a frame in flight is finished. Payloads that are dropped go to `discarded`.
     pub(crate) fn discard_waiting(&mut self, pools: &mut Pools, discarded: impl FnMut(Sent)) {
         self.discard_cork(pools);
+        self.discard_share(pools);
         if let Some(queue) = &mut self.queue {
             queue.discard_waiting(pools, discarded);
             self.release_if_empty(pools);
@@ -255,6 +263,7 @@ impl Outbox {
     /// Drops everything: the connection is gone.
     pub(crate) fn discard_all(&mut self, pools: &mut Pools, discarded: impl FnMut(Sent)) {
         self.discard_cork(pools);
+        self.discard_share(pools);
         if let Some(queue) = &mut self.queue {
             queue.discard_all(pools, discarded);
             self.release_if_empty(pools);
@@ -272,6 +281,9 @@ impl Outbox {
     ) -> io::Result<Flushed> {
         if self.corked > 0 {
             return self.flush_cork(out, pools);
+        }
+        if !self.share.is_empty() {
+            return self.flush_share(out, pools);
         }
         loop {
             let Some(queue) = &mut self.queue else {
@@ -323,6 +335,9 @@ impl Outbox {
     pub(super) fn queue(&mut self, pools: &mut Pools) -> &mut Queue {
         if self.corked > 0 {
             self.uncork(pools);
+        }
+        if !self.share.is_empty() {
+            self.queue_share(0, pools);
         }
         self.queue.get_or_insert_with(|| pools.queues.take())
     }

@@ -1,6 +1,8 @@
 use std::sync::Arc;
 
-use super::{Agreement, cork::Cork, deflaters::Deflaters, inbox::Unfinished, queue::Queue};
+use super::{
+    Agreement, cork::Cork, deflaters::Deflaters, fan::Fan, inbox::Unfinished, queue::Queue,
+};
 use crate::{
     config::Config,
     memory::{Buffer, BufferPool, Recycler},
@@ -12,7 +14,9 @@ pub(crate) struct Pools {
     pub(crate) buffers: BufferPool,
     pub(crate) unfinished: Recycler<Unfinished>,
     pub(crate) queues: Recycler<Queue>,
-    pub(crate) cork: Cork,
+    pub(crate) cork: Box<Cork>,
+    /// `None` for a lone client: it has nobody to share with.
+    pub(crate) fan: Option<Box<Fan>>,
     pub(crate) mask_keys: MaskKeys,
     /// `None` when nothing is compressed.
     pub(crate) deflaters: Option<Box<Deflaters>>,
@@ -25,7 +29,8 @@ impl Pools {
             buffers: BufferPool::new(Arc::clone(config)),
             unfinished: Recycler::new(),
             queues: Recycler::new(),
-            cork: Cork::new(!alone),
+            cork: Box::new(Cork::new(alone)),
+            fan: (!alone).then(Box::default),
             mask_keys: MaskKeys::new(alone),
             deflaters: Deflaters::new(config),
         }
@@ -69,6 +74,9 @@ impl Pools {
     /// The turn is over: what is kept for the next one is what a pool keeps.
     pub(crate) fn end_turn(&mut self) {
         self.cork.release(&mut self.buffers);
+        if let Some(fan) = &mut self.fan {
+            fan.release(&mut self.buffers);
+        }
         self.buffers.reclaim();
     }
 
