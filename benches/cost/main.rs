@@ -7,6 +7,7 @@
 //! cargo bench --bench cost -- churn --connections 5000
 //! cargo bench --bench cost -- idle --connections 1000
 //! cargo bench --bench cost -- client --messages 100000
+//! cargo bench --bench cost -- clients --connections 10000
 //! ```
 //!
 //! With `--at-most` a count above it is an error. Of a client that spins only those calls count that were not in vain: how many
@@ -21,6 +22,7 @@
 )]
 
 mod calls;
+mod clients;
 mod load;
 mod server;
 mod spin;
@@ -86,6 +88,21 @@ enum What {
     /// The client that `client` counts
     #[command(hide = true)]
     Spin { url: String, messages: usize },
+    /// Clients in one process and one loop, the server in another, all echoing: memory per outbound connection
+    Clients {
+        #[arg(long, default_value_t = 10_000, value_parser = clap::value_parser!(u32).range(1..))]
+        connections: u32,
+        /// Messages per connection
+        #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u32).range(1..))]
+        messages: u32,
+    },
+    /// The process of the clients of `clients`
+    #[command(hide = true)]
+    Pool {
+        url: String,
+        connections: usize,
+        messages: usize,
+    },
     /// CPU time of the server while its connections are silent
     Idle {
         #[arg(long, default_value_t = 1000)]
@@ -117,6 +134,15 @@ fn run(what: What) -> Result<(), Box<dyn Error>> {
         What::Churn { connections } => churn(connections),
         What::Client { messages, at_most } => client(messages, at_most),
         What::Spin { url, messages } => spin::spin(&url, messages),
+        What::Clients {
+            connections,
+            messages,
+        } => clients::clients(connections as usize, messages as usize),
+        What::Pool {
+            url,
+            connections,
+            messages,
+        } => clients::pool(&url, connections, messages),
         What::Idle {
             connections,
             seconds,

@@ -118,3 +118,10 @@ pub fn resident_bytes(process: &str) -> Result<u64, Box<dyn Error>> {
     let kib: u64 = line.split_whitespace().nth(1).ok_or("no VmRSS")?.parse()?;
     Ok(kib * 1024)
 }
+
+/// A command to put another one behind, which then may open as many descriptors as the system lets it.
+pub fn with_all_descriptors() -> Command {
+    let mut shell = Command::new("sh");
+    shell.args(["-c", r#"ulimit -S -n "$(ulimit -H -n)" && exec "$0" "$@""#]);
+    shell
+}
