@@ -14,6 +14,8 @@ mod backpressure;
 mod client_connect;
 mod client_limits;
 mod client_masking;
+mod client_proxies;
+mod client_proxy_refusals;
 mod client_refusal;
 mod close;
 #[cfg(feature = "deflate")]
