@@ -17,6 +17,7 @@ mod client_masking;
 mod client_proxies;
 mod client_proxy_refusals;
 mod client_refusal;
+mod client_server;
 mod close;
 #[cfg(feature = "deflate")]
 mod compression;
