@@ -135,6 +135,21 @@ pub fn run_example_on(name: &str, arguments: &[&str], input: File) -> Output {
     finish(start_example(name, arguments, input.into()))
 }
 
+/// As `run_example`, on a terminal, with nothing on its standard input. What it writes to either output is in the first.
+#[cfg(target_os = "linux")]
+pub fn run_example_on_terminal(name: &str, arguments: &[&str]) -> Output {
+    let command = format!("{} {}", example(name).display(), arguments.join(" "));
+    let child = Command::new("script")
+        .args(["--quiet", "--return", "--command", &command, "/dev/null"])
+        .env("TERM", "xterm")
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("script, of every Linux system's bsdutils or util-linux");
+    finish(child)
+}
+
 fn start_example(name: &str, arguments: &[&str], stdin: Stdio) -> Child {
     Command::new(example(name))
         .args(arguments)
