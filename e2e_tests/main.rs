@@ -35,6 +35,8 @@ mod pause;
 mod proxy;
 mod raw_frames;
 mod rejection;
+#[cfg(all(target_os = "linux", target_env = "gnu"))]
+mod resolving;
 mod shutdown;
 mod streaming;
 mod stress;

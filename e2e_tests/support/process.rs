@@ -29,10 +29,14 @@ impl EchoServer {
 
     /// Starts the proxy on a port of its own.
     pub fn proxy(upstream: &str, arguments: &[&str]) -> Self {
-        let mut command = Command::new(example("proxy"));
-        command
-            .args(["--listen", "127.0.0.1:0", "--upstream", upstream])
-            .args(arguments);
+        Self::spawn(proxy(upstream, arguments))
+    }
+
+    /// As `proxy`; names without a dot are looked up in a list of aliases first, as glibc does when it is told to.
+    #[cfg(all(target_os = "linux", target_env = "gnu"))]
+    pub fn proxy_with_aliases(upstream: &str, aliases: &std::path::Path) -> Self {
+        let mut command = proxy(upstream, &["--connect-timeout", "10"]);
+        command.env("HOSTALIASES", aliases);
         Self::spawn(command)
     }
 
@@ -110,6 +114,14 @@ impl EchoServer {
         stdout.read_to_string(&mut text).unwrap();
         text
     }
+}
+
+fn proxy(upstream: &str, arguments: &[&str]) -> Command {
+    let mut command = Command::new(example("proxy"));
+    command
+        .args(["--listen", "127.0.0.1:0", "--upstream", upstream])
+        .args(arguments);
+    command
 }
 
 impl Drop for EchoServer {
