@@ -10,6 +10,8 @@ use std::{
 use socket2::{Domain, Socket, Type};
 use wsloop::{CloseCause, CloseCode, Config, HttpResponse, Initiator, MessageKind, OriginPolicy};
 
+#[cfg(target_os = "linux")]
+use super::support::run_example_on_terminal;
 use super::support::{
     Client, EchoServer, Frame, Server, masked_frame, pattern, run_example, run_example_on,
     upgrade_request,
@@ -325,6 +327,29 @@ fn load_prints_a_table() {
     for part in ["messages/s", "p50", "p99", "p99.9", "p99.99", "max"] {
         assert!(stdout(&output).contains(part), "{part}");
     }
+}
+
+#[test]
+#[cfg(target_os = "linux")]
+fn load_shows_its_progress_on_a_terminal() {
+    let server = Server::echo();
+    let address = url(server.addr);
+    let arguments = ["--url", &address, "--seconds", "1", "--connections", "3"];
+    let output = run_example_on_terminal("load", &arguments);
+    assert_eq!(output.status.code(), Some(0), "{output:?}");
+    let shown = stdout(&output);
+    for part in ["00:00:00 [", "█", " messages/s\r"] {
+        assert!(shown.contains(part), "{part} in {shown:?}");
+    }
+    // The bar makes room for the result.
+    let (_, result) = shown.rsplit_once("\u{1b}[2K").expect("the bar is cleared");
+    assert!(result.contains("3 connections, 1 in flight"), "{shown:?}");
+
+    let arguments = [&arguments[..], &["--json"]].concat();
+    let output = run_example_on_terminal("load", &arguments);
+    let line = stdout(&output);
+    let json = serde_json::from_str::<serde_json::Value>(line.trim());
+    assert!(json.is_ok(), "nothing but JSON: {line:?}");
 }
 
 #[test]

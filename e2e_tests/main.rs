@@ -14,7 +14,10 @@ mod backpressure;
 mod client_connect;
 mod client_limits;
 mod client_masking;
+mod client_proxies;
+mod client_proxy_refusals;
 mod client_refusal;
+mod client_server;
 mod close;
 #[cfg(feature = "deflate")]
 mod compression;
@@ -32,6 +35,8 @@ mod pause;
 mod proxy;
 mod raw_frames;
 mod rejection;
+#[cfg(all(target_os = "linux", target_env = "gnu"))]
+mod resolving;
 mod shutdown;
 mod streaming;
 mod stress;

@@ -5,11 +5,12 @@
 //! conversation NAME URL [http|socks5 PROXY_PORT [USER PASSWORD]]
 //! ```
 //!
-//! With `WSLOOP_DEFLATE=shared` or `dedicated` it offers compression, and the server has to take it up.
+//! With `WSLOOP_DEFLATE=shared` or `dedicated` it offers compression, and the server has to take it up. With `WSLOOP_SERVER=ID`
+//! the server is ours, the process of this id: it closes because it is stopped, and not because a message asks it to.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use std::{
-    process::ExitCode,
+    process::{Command, ExitCode},
     time::{Duration, Instant},
 };
 
@@ -70,6 +71,7 @@ impl Peer {
                 .read_message(&mut [], Some(Duration::from_millis(5)))
             {
                 Ok(Pulled::TimedOut) if Instant::now() < end => {}
+                Ok(Pulled::ConnectFailed(error)) => return Err(format!("not open: {error}")),
                 other => return Err(format!("not open: {other:?}")),
             }
         }
@@ -187,20 +189,29 @@ impl Peer {
     }
 
     fn closed_by_the_server(&mut self) -> Result<(), String> {
-        self.client
-            .conn()
-            .unwrap()
-            .send_copy(MessageKind::Text, b"close 4001 bye")
-            .unwrap();
+        let (code, reason) = match std::env::var("WSLOOP_SERVER") {
+            Ok(id) => {
+                let status = Command::new("kill").args(["-TERM", &id]).status();
+                assert!(status.unwrap().success());
+                (CloseCode::GOING_AWAY, "")
+            }
+            Err(_) => {
+                let asked = self
+                    .client
+                    .conn()
+                    .unwrap()
+                    .send_copy(MessageKind::Text, b"close 4001 bye");
+                asked.map_err(|error| error.to_string())?;
+                (CloseCode::new(4001), "bye")
+            }
+        };
         match self.client.read_message(&mut self.buffer, DEADLINE) {
             Ok(Pulled::Closed(Some(close)))
-                if close.clean
-                    && close.code == Some(CloseCode::new(4001))
-                    && close.reason == "bye" =>
+                if close.clean && close.code == Some(code) && close.reason == reason =>
             {
                 Ok(())
             }
-            other => Err(format!("not closed with 4001: {other:?}")),
+            other => Err(format!("not closed with {code}: {other:?}")),
         }
     }
 }

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Holds conversations with WebSocket peers that others wrote, and use: `websockets` for Python and `ws` for Node. Their
 # clients, and Chromium, talk to our echo server, and our client talks to their servers, directly and through the proxy `pproxy` (HTTP
-# CONNECT and SOCKS5, with and without a password).
+# CONNECT and SOCKS5, with and without a password). Our client and our server have the same conversation with each other.
 #
 #     e2e_tests/real_clients/run.sh
 #
@@ -30,18 +30,22 @@ main() {
         play env WSLOOP_DEFLATE=$mode node "$here/node_client.mjs" "$server"
         play env WSLOOP_DEFLATE=$mode python3 "$here/chromium.py" "$server"
     done
-    talk_to_servers
+    talk_to_servers "$server"
     echo "$passed passed, $failed failed"
     ((passed > 0 && failed == 0))
 }
 
-# Our client, to servers and through proxies of others.
+# Our client, to our own server $1, and to servers and through proxies of others.
 talk_to_servers() {
-    local ours=${WSLOOP_CONVERSATION:-} python=$here/.venv/bin/python mode
+    local server=$1 ours=${WSLOOP_CONVERSATION:-} python=$here/.venv/bin/python mode
     if [[ -z $ours ]]; then
         cargo build --release --features deflate --example conversation
         ours=${CARGO_TARGET_DIR:-target}/release/examples/conversation
     fi
+    for mode in off shared dedicated; do
+        start wsloop "$server" --listen 127.0.0.1:0 --deflate $mode
+        play env WSLOOP_DEFLATE=$mode WSLOOP_SERVER="${servers[-1]}" "$ours" "to ourselves, $mode" "ws://127.0.0.1:$port/"
+    done
     start node node "$here/node_server.mjs"
     play "$ours" "to node" "ws://127.0.0.1:$port/"
     start python "$python" "$here/python_server.py"
@@ -58,15 +62,18 @@ talk_to_servers() {
     start_proxy '#user:secret'
     locked=$port
     # First of all: once a client has been let in, this proxy asks its address for no password any more.
-    refuse "$ours" "wrong password" "$url" http "$locked" user wrong
-    refuse "$ours" "wrong password" "$url" socks5 "$locked" user wrong
+    refuse "status 407" "$ours" "wrong password" "$url" http "$locked" user wrong
+    refuse "status 407" "$ours" "no password" "$url" http "$locked"
+    # With SOCKS it just hangs up; one that is not there would refuse the connection.
+    refuse "unexpected end of file" "$ours" "wrong password" "$url" socks5 "$locked" user wrong
+    refuse "unexpected end of file" "$ours" "no password" "$url" socks5 "$locked"
     play "$ours" "HTTP proxy" "$url" http "$open"
     play "$ours" "SOCKS5 proxy" "$url" socks5 "$open"
     play "$ours" "HTTP proxy with password" "$url" http "$locked" user secret
     play "$ours" "SOCKS5 proxy with password" "$url" socks5 "$locked" user secret
 }
 
-# Starts a server and sets `port` from its first line, "listening on PORT".
+# Starts a server and sets `port` from its first line, "listening on PORT" or "listening on URL".
 start() {
     local name=$1 output line=
     shift
@@ -76,7 +83,7 @@ start() {
         echo "the server of $name did not say where it listens" >&2
         exit 1
     fi
-    port=${line##* }
+    port=${line##*[ :]}
 }
 
 # Starts a proxy for both protocols, with the credentials $1, and sets `port`.
@@ -87,15 +94,17 @@ start_proxy() {
     port=$chosen
 }
 
-# Every scenario must fail: counts as one.
+# Every scenario must fail, and for the reason $1: counts as one.
 refuse() {
-    local last
-    last=$(timeout --kill-after=10 "$deadline" "$@" </dev/null | tail -n 1) || true
-    if [[ $last == "0 passed, "* ]]; then
+    local reason=$1 output other
+    shift
+    output=$(timeout --kill-after=10 "$deadline" "$@" </dev/null) || true
+    other=$(grep '^FAILED' <<<"$output" | grep -v -F "$reason") || true
+    if [[ ${output##*$'\n'} == "0 passed, "* && -z $other ]]; then
         echo "ok $2 ($4): refused"
         passed=$((passed + 1))
     else
-        echo "FAILED $2 ($4): $last"
+        echo "FAILED $2 ($4): ${other:-${output##*$'\n'}}"
         failed=$((failed + 1))
     fi
 }

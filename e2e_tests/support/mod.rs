@@ -9,6 +9,8 @@ mod wire;
 
 pub use app::{App, Event, Session};
 pub use client::{Client, HttpAnswer};
+#[cfg(target_os = "linux")]
+pub use process::run_example_on_terminal;
 pub use process::{EchoServer, run_example, run_example_on};
 pub use raw_server::{MaskedFrame, Peer, RawServer};
 pub use server::{SEED, Server, Stopped};

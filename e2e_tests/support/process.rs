@@ -29,10 +29,14 @@ impl EchoServer {
 
     /// Starts the proxy on a port of its own.
     pub fn proxy(upstream: &str, arguments: &[&str]) -> Self {
-        let mut command = Command::new(example("proxy"));
-        command
-            .args(["--listen", "127.0.0.1:0", "--upstream", upstream])
-            .args(arguments);
+        Self::spawn(proxy(upstream, arguments))
+    }
+
+    /// As `proxy`; names without a dot are looked up in a list of aliases first, as glibc does when it is told to.
+    #[cfg(all(target_os = "linux", target_env = "gnu"))]
+    pub fn proxy_with_aliases(upstream: &str, aliases: &std::path::Path) -> Self {
+        let mut command = proxy(upstream, &["--connect-timeout", "10"]);
+        command.env("HOSTALIASES", aliases);
         Self::spawn(command)
     }
 
@@ -112,6 +116,14 @@ impl EchoServer {
     }
 }
 
+fn proxy(upstream: &str, arguments: &[&str]) -> Command {
+    let mut command = Command::new(example("proxy"));
+    command
+        .args(["--listen", "127.0.0.1:0", "--upstream", upstream])
+        .args(arguments);
+    command
+}
+
 impl Drop for EchoServer {
     fn drop(&mut self) {
         // Of use only when a test failed.
@@ -133,6 +145,21 @@ pub fn run_example(name: &str, arguments: &[&str], input: impl Into<Vec<u8>>) ->
 /// As `run_example`, with a file on its standard input.
 pub fn run_example_on(name: &str, arguments: &[&str], input: File) -> Output {
     finish(start_example(name, arguments, input.into()))
+}
+
+/// As `run_example`, on a terminal, with nothing on its standard input. What it writes to either output is in the first.
+#[cfg(target_os = "linux")]
+pub fn run_example_on_terminal(name: &str, arguments: &[&str]) -> Output {
+    let command = format!("{} {}", example(name).display(), arguments.join(" "));
+    let child = Command::new("script")
+        .args(["--quiet", "--return", "--command", &command, "/dev/null"])
+        .env("TERM", "xterm")
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("script, of every Linux system's bsdutils or util-linux");
+    finish(child)
 }
 
 fn start_example(name: &str, arguments: &[&str], stdin: Stdio) -> Child {

@@ -201,9 +201,10 @@ impl Peer {
         std::mem::take(&mut self.received)
     }
 
-    fn take(&mut self, count: usize) -> Vec<u8> {
+    /// The next bytes, as they are.
+    pub fn take(&mut self, count: usize) -> Vec<u8> {
         while self.received.len() < count {
-            assert!(self.fill() > 0, "the client ended inside a frame");
+            assert!(self.fill() > 0, "the client ended too early");
         }
         self.received.drain(..count).collect()
     }

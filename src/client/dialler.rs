@@ -324,3 +324,8 @@ fn key_to_id(key: Key) -> u64 {
 fn id_to_key(id: u64) -> Key {
     Key::from_parts((id >> 32) as u32, id as u32)
 }
+
+// Elsewhere a full backlog does not hang.
+#[cfg(all(test, target_os = "linux"))]
+#[path = "dialler_tests.rs"]
+mod tests;
