@@ -15,6 +15,7 @@
 //! | compression: windows, and who has which | `deflaters` |
 //! | compression: messages out | `packer` |
 //! | compression: messages in | `inflate` |
+//! | what the benchmarks drive | `internals` |
 
 mod assembly;
 mod close;
@@ -26,6 +27,8 @@ mod error;
 mod frames;
 mod inbox;
 mod inflate;
+#[cfg(feature = "internals")]
+pub mod internals;
 mod link;
 mod outbox;
 mod packer;
