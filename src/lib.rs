@@ -104,6 +104,10 @@ mod house;
 
 pub mod protocol;
 
+#[cfg(feature = "internals")]
+#[doc(hidden)]
+pub use connection::internals;
+
 #[cfg(feature = "std")]
 pub use config::{Compression, Config, ConfigError};
 #[cfg(feature = "std")]

@@ -71,10 +71,9 @@ impl Fan {
             return self.begin(frames, buffers);
         }
         let next = usize::from(share.next);
-        if !self.is_at(next, frames) && !(next == self.entries.len() && self.add(frames, buffers)) {
-            return None;
-        }
-        Some(share.with(frames))
+        let is_there =
+            self.is_at(next, frames) || next == self.entries.len() && self.add(frames, buffers);
+        is_there.then(|| share.with(frames))
     }
 
     #[inline]

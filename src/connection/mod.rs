@@ -17,6 +17,7 @@
 //! | compression: windows, and who has which | `deflaters` |
 //! | compression: messages out | `packer` |
 //! | compression: messages in | `inflate` |
+//! | what the benchmarks drive | `internals` |
 
 mod assembly;
 mod close;
@@ -30,6 +31,8 @@ mod fan;
 mod frames;
 mod inbox;
 mod inflate;
+#[cfg(feature = "internals")]
+pub mod internals;
 mod link;
 mod outbox;
 mod output;

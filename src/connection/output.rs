@@ -83,6 +83,6 @@ mod tests {
         }
         assert_eq!(output.position(&input[39..41]), None);
         assert_eq!(output.position(&rest[1..]), None);
-        assert_eq!(output.position(&vec![0; 8]), None);
+        assert_eq!(output.position(&[0; 8]), None);
     }
 }

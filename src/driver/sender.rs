@@ -66,21 +66,22 @@ impl Sender<'_> {
         kind: impl Into<Outgoing>,
         payload: &[u8],
     ) -> Result<(), SendErrorKind> {
-        let outgoing = kind.into();
+        self.check_open()?;
+        let id = self.id;
         let Shared {
-            pools, settings, ..
+            pools,
+            settings,
+            notices,
+            ..
         } = &mut *self.shared;
-        let link = &mut self.wire.link;
+        let Wire { link, stream, .. } = &mut *self.wire;
         let limits = &settings.send_limits();
-        if link.state().is_open()
-            && link
-                .outbox
-                .cork_short(outgoing.kind, payload, limits, pools)
-        {
-            self.staged_message(payload.len());
-            return Ok(());
-        }
-        self.send_copy_vectored(outgoing, &[IoSlice::new(payload)])
+        let out = &mut self.visit.output(id, stream);
+        let flushed = |payload| notices.sent(id, payload);
+        let result = link
+            .outbox
+            .send_slice(kind.into(), payload, limits, pools, out, flushed);
+        self.note_copy(result, payload.len())
     }
 
     /// Sends several borrowed slices as one message, otherwise as [`send_copy`](Self::send_copy).
@@ -110,11 +111,7 @@ impl Sender<'_> {
                 notices.sent(id, payload)
             });
         let len = parts.iter().map(|part| part.len()).sum();
-        match result {
-            Ok(()) => self.staged_message(len),
-            Err(kind) => self.refused(kind, len),
-        }
-        result
+        self.note_copy(result, len)
     }
 
     /// Sends frames that were encoded before; small ones are copied, large ones shared. Any number of connections can be
@@ -259,6 +256,19 @@ impl Sender<'_> {
         } else {
             Err(SendErrorKind::NotOpen)
         }
+    }
+
+    #[inline]
+    fn note_copy(
+        &mut self,
+        result: Result<(), SendErrorKind>,
+        len: usize,
+    ) -> Result<(), SendErrorKind> {
+        match result {
+            Ok(()) => self.staged_message(len),
+            Err(kind) => self.refused(kind, len),
+        }
+        result
     }
 
     #[inline]
