@@ -30,11 +30,9 @@ fn pieces_come_as_they_arrive_and_take_no_buffer() {
     client.write(&wire[..14 + 10]);
     assert_eq!(expect_fragment(&server), (pattern(10, 1), true, false));
     let stats = server.stats();
-    assert_eq!(
-        (stats.large_buffers.peak, stats.received.messages),
-        (0, 0),
-        "{stats:#?}"
-    );
+    // One is there for what all connections have to write, none for what this one is sent.
+    assert!(stats.large_buffers.peak <= 1, "{stats:#?}");
+    assert_eq!(stats.received.messages, 0, "{stats:#?}");
     assert_eq!(
         client.read_frame(),
         Frame {

@@ -1,6 +1,6 @@
 use super::{Pools, inbox::Fault};
 use crate::{
-    memory::Buffer,
+    memory::{Buffer, GROWTH},
     protocol::{FrameHeader, Incoming, Progress, Rules},
 };
 
@@ -48,14 +48,19 @@ impl Assembly {
     /// Makes room for `min` more bytes, of which `announced` are said to come.
     ///
     /// What is announced counts up to one large-message buffer. Beyond that the buffer follows what has arrived, so that a
-    /// header alone never takes more than that.
+    /// header alone never takes more than that; but one that would be outgrown is passed over if that takes no more than
+    /// [`GROWTH`] times what has arrived.
     fn reserve(&mut self, min: usize, announced: usize, pools: &mut Pools) -> Result<(), Fault> {
         let needed = self.incoming.len + min;
         if needed <= self.buffer.len() {
             return Ok(());
         }
         let large = pools.buffers.large_buffer_size();
-        let size = needed.max(self.incoming.len.saturating_add(announced).min(large));
+        let whole = self.incoming.len.saturating_add(announced);
+        let size = match pools.buffers.size_for(whole) {
+            Some(size) if size <= needed.saturating_mul(GROWTH) => size,
+            _ => needed.max(whole.min(large)),
+        };
         let mut buffer = pools.buffers.lease(size).ok_or(Fault::OutOfBuffers)?;
         buffer[..self.incoming.len].copy_from_slice(&self.buffer[..self.incoming.len]);
         pools.give_back(std::mem::replace(&mut self.buffer, buffer));

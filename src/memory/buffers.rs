@@ -21,7 +21,7 @@ use crate::{
 pub(crate) type Buffer = Box<[u8]>;
 
 /// How much larger the next class is. What a peer can make us take is bounded by this factor times what it has sent.
-const GROWTH: usize = 4;
+pub(crate) const GROWTH: usize = 4;
 /// The class of the fixed read buffers.
 const READ: usize = 0;
 /// The class of the large-message buffers.
@@ -109,6 +109,12 @@ impl BufferPool {
         class.peak = class.peak.max(class.leased);
         self.invariants();
         Some(buffer)
+    }
+
+    /// Size of the buffer that `lease(len)` gives; `None` for a length above the largest class.
+    pub(crate) fn size_for(&mut self, len: usize) -> Option<usize> {
+        let index = self.class_for(len)?;
+        Some(self.classes[index].size)
     }
 
     /// The smallest class of buffers of `len` bytes or more.

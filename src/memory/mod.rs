@@ -14,7 +14,7 @@ mod recycler;
 mod slots;
 mod timers;
 
-pub(crate) use buffers::{Buffer, BufferPool};
+pub(crate) use buffers::{Buffer, BufferPool, GROWTH};
 pub use buffers::{Occupancy, PoolBuf};
 pub(crate) use control_ring::{CAPACITY as CONTROL_RING_LEN, ControlRing, MAX_FRAME_LEN};
 pub(crate) use recycler::Recycler;

@@ -11,6 +11,13 @@ use super::{ANNOUNCEMENT, Deflate, MAX_MESSAGE, Options, Service, announce};
 /// The server is on this machine: there is nobody from whom the keys would have to be kept.
 const SEED: [u8; 32] = [9; 32];
 
+/// A message of so many bytes hardly comes in one piece.
+const LARGE: usize = 256 * 1024;
+/// Room for such a message of each of some hundred connections, instead of asking the system for it each time.
+const MAX_IDLE: usize = 256 * 1024 * 1024;
+/// The messages that are under way on a connection.
+const SEND_QUEUE: usize = 16;
+
 struct Echo;
 
 impl Handler for Echo {
@@ -21,7 +28,13 @@ impl Handler for Echo {
     }
 
     fn on_message(&mut self, conn: &mut Conn<'_, ()>, message: Message<'_>) {
-        let _ = conn.send_copy(message.kind(), message.as_bytes());
+        let kind = message.kind();
+        if message.as_bytes().len() < LARGE {
+            let _ = conn.send_copy(kind, message.as_bytes());
+        } else {
+            // What came in a buffer of its own goes back in it.
+            let _ = conn.send(kind, message.take());
+        }
     }
 }
 
@@ -60,11 +73,17 @@ fn run(mut app: impl Handler<Session = ()>, options: &Options) -> Result<(), Box
     let config = Config::default()
         .max_message_size(MAX_MESSAGE)
         .max_backlog(MAX_MESSAGE)
+        .send_queue(SEND_QUEUE)
         .compression(match options.deflate {
             Deflate::Off => Compression::Off,
             Deflate::Shared => Compression::Shared,
             Deflate::Dedicated => Compression::Dedicated,
         });
+    let config = if options.size < LARGE {
+        config
+    } else {
+        config.max_idle_buffer_memory(MAX_IDLE)
+    };
     let mut event_loop = EventLoop::new(config)?;
     match options.dial {
         Some(address) => {
