@@ -145,6 +145,28 @@ impl Scenario {
     }
 }
 
+impl Scenario {
+    /// In a few short lines, for below a bar.
+    pub(crate) fn label(&self) -> Vec<String> {
+        let idle = (self.idle > 0).then(|| format!("{} idle", self.idle));
+        let mut lines = match self.measure {
+            Measure::Broadcast => vec![
+                format!("to {}", self.connections),
+                format!("{} per round", self.in_flight),
+            ],
+            Measure::Handshakes => vec![format!("{} at a time", self.connections)],
+            Measure::Memory => vec![format!("{} conn.", self.connections)],
+            _ => vec![
+                Bytes(self.size).to_string(),
+                format!("{} conn.", self.connections),
+                format!("{} in flight", self.in_flight),
+            ],
+        };
+        lines.extend(idle);
+        lines
+    }
+}
+
 impl fmt::Display for Scenario {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.measure {

@@ -3,9 +3,11 @@
 use std::path::Path;
 
 use plotters::{
-    coord::ranged1d::SegmentValue,
     prelude::*,
-    style::{Color, RGBColor},
+    style::{
+        Color, RGBColor,
+        text_anchor::{HPos, Pos, VPos},
+    },
 };
 
 use crate::{
@@ -20,6 +22,11 @@ const FRAME: u32 = 140;
 const HEIGHT: u32 = 460;
 const BAR: u32 = 11;
 const GAP: u32 = 24;
+/// A scenario's label.
+const LABEL: u32 = 80;
+/// The names of the peers, and the title above them.
+const LEGEND: u32 = 680;
+const HEAD: u32 = 38;
 /// Bars that are longer are cut off, and carry their number.
 const LONGEST: f64 = 3.0;
 
@@ -89,32 +96,23 @@ fn draw(
         .into_iter()
         .filter(|peer| *peer != base)
         .collect();
-    let group = peers.len() as u32 * BAR + GAP;
-    let width = (FRAME + group * scenarios.len() as u32).max(640);
+    let group = (peers.len() as u32 * BAR + GAP).max(LABEL);
+    let width = (FRAME + group * scenarios.len() as u32).max(LEGEND);
     let area = SVGBackend::new(file, (width, HEIGHT)).into_drawing_area();
     area.fill(&WHITE)?;
-    let names: Vec<String> = scenarios.iter().map(Scenario::to_string).collect();
     let mut chart = ChartBuilder::on(&area)
         .caption(title, ("sans-serif", 16))
         .margin(10)
-        .x_label_area_size(110)
+        .margin_top(HEAD)
+        .x_label_area_size(60)
         .y_label_area_size(45)
-        .build_cartesian_2d((0..names.len()).into_segmented(), 0.0..LONGEST)?;
-    let label = |position: &SegmentValue<usize>| match position {
-        SegmentValue::CenterOf(index) => names.get(*index).cloned().unwrap_or_default(),
-        _ => String::new(),
-    };
+        .build_cartesian_2d(0.0..scenarios.len() as f64, 0.0..LONGEST)?;
     chart
         .configure_mesh()
         .disable_x_mesh()
-        .x_labels(names.len())
-        .x_label_formatter(&label)
-        .x_label_style(
-            ("sans-serif", 11)
-                .into_font()
-                .transform(FontTransform::Rotate90),
-        )
-        .y_desc("times the least")
+        .x_labels(0)
+        .y_desc(format!("times {}", base.name()))
+        .light_line_style(WHITE)
         .draw()?;
     // In pixels, for the bars of a group stand side by side.
     let plot = chart.plotting_area().clone();
@@ -124,7 +122,7 @@ fn draw(
     );
     let group = f64::from(right - left) / scenarios.len() as f64;
     let bar = (group - f64::from(GAP) / 2.0) / peers.len().max(1) as f64;
-    let y = |value: f64| plot.map_coordinate(&(SegmentValue::CenterOf(0), value)).1;
+    let y = |value: f64| plot.map_coordinate(&(0.0, value)).1;
     for (place, scenario) in scenarios.iter().enumerate() {
         for (number, &peer) in peers.iter().enumerate() {
             let Some(ratio) = results.ratio(scenario, metric, peer, base) else {
@@ -151,9 +149,19 @@ fn draw(
         }
     }
     area.draw(&PathElement::new([(left, y(1.0)), (right, y(1.0))], BLACK))?;
+    for (place, scenario) in scenarios.iter().enumerate() {
+        let x = (f64::from(left) + (place as f64 + 0.5) * group) as i32;
+        for (line, text) in scenario.label().into_iter().enumerate() {
+            let style = ("sans-serif", 11)
+                .into_font()
+                .color(&BLACK)
+                .pos(Pos::new(HPos::Center, VPos::Top));
+            area.draw(&Text::new(text, (x, y(0.0) + 6 + 13 * line as i32), style))?;
+        }
+    }
     for (number, &peer) in peers.iter().enumerate() {
         let (column, row) = (number as i32 / 2, number as i32 % 2);
-        let (x, top) = (60 + column * 135, 30 + row * 14);
+        let (x, top) = (60 + column * 135, 34 + row * 15);
         area.draw(&Rectangle::new(
             [(x, top), (x + 10, top + 10)],
             color(peer).filled(),
