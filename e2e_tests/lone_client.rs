@@ -10,7 +10,7 @@ use wsloop::{
     Connections, DialErrorKind, Handler, Message, MessageKind, Pulled,
 };
 
-use super::support::{DEADLINE, Event, Server, pattern};
+use super::support::{DEADLINE, Event, Peer, RawServer, Server, frame, pattern};
 
 const ZERO: Option<Duration> = Some(Duration::ZERO);
 
@@ -358,4 +358,112 @@ fn a_pull_ends_in_time_and_says_why_there_is_no_connection() {
         matches!(pulled, Pulled::ConnectFailed(ConnectError::Io(_))),
         "{pulled:?}"
     );
+}
+
+// What is in the socket already.
+
+/// Dials `raw` and spins until the request is there.
+fn requested(client: &mut Client<()>, app: &mut Teller, raw: RawServer) -> Peer {
+    client
+        .connect(Connect::to(&raw.url()).unwrap(), ())
+        .unwrap();
+    let peer = std::thread::spawn(move || raw.accept());
+    while !peer.is_finished() {
+        client.turn(app, ZERO).unwrap();
+    }
+    peer.join().unwrap()
+}
+
+/// Ways of driving that wait for an event between turns.
+#[derive(Debug, Clone, Copy)]
+enum Wait {
+    ByItself,
+    OnTheOwnersPoll,
+}
+
+/// Turns that wait, each of which has to be woken by something.
+fn waiting(client: &mut Client<()>, way: Wait) -> impl FnMut(&mut Client<()>, &mut Teller) + use<> {
+    let mut poll = Poll::new().unwrap();
+    let mut events = Events::with_capacity(4);
+    match way {
+        // It makes its poll when it has nothing to do for the first time.
+        Wait::ByItself => drop(client.turn(&mut teller().0, Some(Duration::from_millis(1)))),
+        Wait::OnTheOwnersPoll => poll
+            .registry()
+            .register(client, Token(7), Interest::READABLE)
+            .unwrap(),
+    }
+    move |client, app| {
+        let start = Instant::now();
+        if let Wait::ByItself = way {
+            client.turn(app, Some(DEADLINE)).unwrap();
+        } else {
+            let wait = client
+                .deadline()
+                .map(|at| at.saturating_duration_since(start));
+            poll.poll(&mut events, Some(wait.unwrap_or(DEADLINE).min(DEADLINE)))
+                .unwrap();
+            client.turn(app, ZERO).unwrap();
+        }
+        assert!(start.elapsed() < DEADLINE, "nothing woke it");
+    }
+}
+
+/// Long after the deadline of the tests, so that it wakes nobody.
+fn patient() -> Config {
+    Config::default().connect_timeout(10 * DEADLINE)
+}
+
+#[test]
+fn messages_behind_the_101_wake_it() {
+    const COUNT: usize = 100;
+    for way in [Wait::ByItself, Wait::OnTheOwnersPoll] {
+        let (mut client, (mut app, hears)) = (client(patient()), teller());
+        let mut peer = requested(&mut client, &mut app, RawServer::bind());
+        let mut turn = waiting(&mut client, way);
+        let behind = frame(0x82, &[5; 256]).repeat(COUNT);
+        peer.write(&[peer.switching("").as_bytes(), &behind].concat());
+        assert_eq!(next(&hears, || turn(&mut client, &mut app)), Heard::Open);
+        for at in 0..COUNT {
+            let heard = next(&hears, || turn(&mut client, &mut app));
+            assert_eq!(heard, Heard::Message(vec![5; 256]), "{way:?} {at}");
+        }
+    }
+}
+
+/// The end comes with the 101, with messages behind it, and with a message of an open connection: one event for both.
+#[test]
+fn an_end_that_comes_with_something_else_wakes_it() {
+    for way in [Wait::ByItself, Wait::OnTheOwnersPoll] {
+        for (opens_first, messages) in
+            [(false, 0), (false, 1), (false, 100), (true, 1), (true, 100)]
+        {
+            let (mut client, (mut app, hears)) = (client(patient()), teller());
+            let mut peer = requested(&mut client, &mut app, RawServer::bind());
+            let mut turn = waiting(&mut client, way);
+            let answer = peer.switching("");
+            peer.write(answer.as_bytes());
+            if opens_first {
+                assert_eq!(next(&hears, || turn(&mut client, &mut app)), Heard::Open);
+            }
+            peer.write(&frame(0x82, &[5; 256]).repeat(messages));
+            peer.stream.shutdown(std::net::Shutdown::Write).unwrap();
+            if !opens_first {
+                assert_eq!(next(&hears, || turn(&mut client, &mut app)), Heard::Open);
+            }
+            for _ in 0..messages {
+                let heard = next(&hears, || turn(&mut client, &mut app));
+                assert_eq!(heard, Heard::Message(vec![5; 256]));
+            }
+            let heard = next(&hears, || turn(&mut client, &mut app));
+            let Heard::Closed(close) = heard else {
+                panic!("{heard:?}")
+            };
+            assert_eq!(
+                close.cause,
+                CloseCause::EndOfStream,
+                "{way:?} {opens_first} {messages}"
+            );
+        }
+    }
 }

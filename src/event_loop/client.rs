@@ -7,7 +7,7 @@ use std::{
 use mio::{Events, Interest, Poll, Registry, Token, event::Source};
 use rand_chacha::rand_core::CryptoRng;
 
-use super::fire_timers;
+use super::{fire_timers, readiness};
 use crate::{
     client::Dialler,
     config::{Config, ConfigError},
@@ -118,7 +118,7 @@ impl<S> Client<S> {
 
     /// The connection, to send on it between turns; what is staged is written in the next. `None` unless there is one.
     pub fn conn(&mut self) -> Option<Conn<'_, S>> {
-        let id = self.id()?;
+        let id = only(&self.core)?;
         Conn::new(&mut self.core, id, &[])
     }
 
@@ -131,7 +131,7 @@ impl<S> Client<S> {
     /// Where the client stands.
     #[must_use]
     pub fn state(&self) -> ClientState {
-        match self.id().and_then(|id| self.core.slots.get(id.0)) {
+        match only(&self.core).and_then(|id| self.core.slots.get(id.0)) {
             Some(slot) if slot.wire.link.state().is_open() => ClientState::Open,
             Some(_) => ClientState::Closing,
             None if self.core.shared.dials > 0 => ClientState::Connecting,
@@ -171,15 +171,16 @@ impl<S> Client<S> {
     ) -> io::Result<ClientState> {
         self.core.shared.now = Instant::now();
         let before = self.progress();
-        // Sockets that a poll watches need not be tried: what was read until it was dry will be announced.
-        let watched = self.poll.is_some();
-        self.pass(app, !watched || timeout == Some(Duration::ZERO));
+        let spins = timeout == Some(Duration::ZERO);
+        // Sockets that our poll watches need not be tried: what was read until it was dry will be announced.
+        let tried = spins || self.poll.is_none();
+        self.pass(app, tried.then(|| self.guess()));
         let idle =
             self.progress() == before && !self.has_work() && self.state() != ClientState::Idle;
-        if timeout != Some(Duration::ZERO) && idle {
-            self.wait(timeout)?;
+        if !spins && idle {
+            let ready = self.wait(timeout)?;
             self.core.shared.now = Instant::now();
-            self.pass(app, true);
+            self.pass(app, Some(ready));
         }
         Ok(self.state())
     }
@@ -190,28 +191,30 @@ impl<S> Client<S> {
         (shared.counters.progress(), shared.app_timers, self.state())
     }
 
-    fn id(&self) -> Option<ConnId> {
-        self.core.slots.key_at(0).map(ConnId)
-    }
-
     fn has_work(&self) -> bool {
         self.core.has_work() || self.dialler.has_work()
     }
 
-    fn pass<H: Handler<M, Session = S>, M>(&mut self, app: &mut H, try_sockets: bool) {
-        let id = self.id();
+    /// What to take the sockets for when nobody has said what they are ready for.
+    fn guess(&self) -> Readiness {
+        Readiness {
+            readable: true,
+            writable: true,
+            // The owner's poll tells the owner, and only once: a short read must not be taken for the last.
+            hung_up: self.poll.is_none() && self.core.shared.registrar.is_watched(),
+        }
+    }
+
+    /// Tries the sockets if they are `ready` for something, and does everything else that is to be done.
+    fn pass<H: Handler<M, Session = S>, M>(&mut self, app: &mut H, ready: Option<Readiness>) {
         let mut driver = Driver::new(app, &mut self.core, &mut self.scratch);
         if self.dialler.has_work() {
             self.dialler.answer_bell();
         }
-        if try_sockets {
+        if let Some(ready) = ready {
             self.dialler.try_all(&mut driver);
-            if let Some(id) = id {
-                let ready = Readiness {
-                    readable: true,
-                    writable: true,
-                    hung_up: false,
-                };
+            // One that has just opened too: behind the 101 there may be more.
+            if let Some(id) = only(driver.core) {
                 driver.handle_event(id, ready);
             }
         }
@@ -224,13 +227,14 @@ impl<S> Client<S> {
         // A client accepts nothing.
         fire_timers(&mut driver, &mut self.dialler, |_, _| {});
         if driver.core.shared.shutdown.take().is_some() {
-            close(&mut driver, &mut self.dialler, id);
+            close(&mut driver, &mut self.dialler);
         }
         driver.settle();
         self.dialler.work(&mut driver);
     }
 
-    fn wait(&mut self, timeout: Option<Duration>) -> io::Result<()> {
+    /// Waits for an event, and returns what the events say.
+    fn wait(&mut self, timeout: Option<Duration>) -> io::Result<Readiness> {
         if self.poll.is_none() {
             let poll = Poll::new()?;
             self.watch(poll.registry(), OWN_TOKEN)?;
@@ -243,14 +247,18 @@ impl<S> Client<S> {
             (Some(timeout), Some(left)) => Some(timeout.min(left)),
             (timeout, left) => timeout.or(left),
         };
-        let Some(waiting) = &mut self.poll else {
-            return Ok(());
-        };
-        let (poll, events) = &mut **waiting;
-        match poll.poll(events, timeout) {
-            Err(error) if error.kind() != io::ErrorKind::Interrupted => Err(error),
-            _ => Ok(()),
+        let mut ready = self.guess();
+        if let Some(waiting) = &mut self.poll {
+            let (poll, events) = &mut **waiting;
+            match poll.poll(events, timeout) {
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                result => {
+                    result?;
+                    ready.hung_up = events.iter().any(|event| readiness(event).hung_up);
+                }
+            }
         }
+        Ok(ready)
     }
 
     /// Announces every socket to a poll, those that come later too.
@@ -273,17 +281,19 @@ impl<S> Client<S> {
 }
 
 /// What a shutdown means to a lone client: the connection is closed, an attempt given up.
-fn close<H: Handler<M>, M>(
-    driver: &mut Driver<'_, H, M>,
-    dialler: &mut Dialler<H::Session>,
-    id: Option<ConnId>,
-) {
+fn close<H: Handler<M>, M>(driver: &mut Driver<'_, H, M>, dialler: &mut Dialler<H::Session>) {
     dialler.abort(driver);
-    if let Some((wire, shared)) = id.and_then(|id| driver.core.wire_mut(id)) {
-        if let Some(id) = id {
-            wire.close(id, CloseCode::GOING_AWAY, CloseCause::Shutdown, shared);
-        }
+    let Some(id) = only(driver.core) else {
+        return;
+    };
+    if let Some((wire, shared)) = driver.core.wire_mut(id) {
+        wire.close(id, CloseCode::GOING_AWAY, CloseCause::Shutdown, shared);
     }
+}
+
+/// The one connection, if there is one.
+fn only<S>(core: &Core<S>) -> Option<ConnId> {
+    core.slots.key_at(0).map(ConnId)
 }
 
 /// On a poll of the owner's. Everything that the client watches gets the one token, and is watched for reading and writing,
