@@ -208,9 +208,7 @@ impl<S> Client<S> {
     /// Tries the sockets if they are `ready` for something, and does everything else that is to be done.
     fn pass<H: Handler<M, Session = S>, M>(&mut self, app: &mut H, ready: Option<Readiness>) {
         let mut driver = Driver::new(app, &mut self.core, &mut self.scratch);
-        if self.dialler.has_work() {
-            self.dialler.answer_bell();
-        }
+        self.dialler.answer_bell();
         if let Some(ready) = ready {
             self.dialler.try_all(&mut driver);
             // One that has just opened too: behind the 101 there may be more.
