@@ -6,8 +6,8 @@ use std::{
 use mio::{Events, Interest, Poll, Token};
 use rand_chacha::{ChaCha20Rng, rand_core::SeedableRng};
 use wsloop::{
-    Client, ClientState, Close, CloseCause, CloseCode, Config, Conn, ConnId, Connect, ConnectError,
-    Connections, DialErrorKind, Handler, Message, MessageKind, Pulled,
+    Backoff, Client, ClientState, Close, CloseCause, CloseCode, Config, Conn, ConnId, Connect,
+    ConnectError, Connections, DialErrorKind, Handler, Message, MessageKind, Pulled, TimerId,
 };
 
 use super::support::{DEADLINE, Event, Peer, RawServer, Server, frame, pattern};
@@ -466,4 +466,106 @@ fn an_end_that_comes_with_something_else_wakes_it() {
             );
         }
     }
+}
+
+// Timers.
+
+/// Connects again after a backoff, to one port after the other.
+struct Reconnecting {
+    ports: Vec<u16>,
+    backoff: Backoff,
+    failed: usize,
+    opened: usize,
+}
+
+impl Reconnecting {
+    fn retry(&mut self, connections: &mut Connections<'_, ()>) {
+        if !self.ports.is_empty() {
+            let wait = self.backoff.next(u64::MAX).unwrap();
+            connections.set_timer(wait, 0).unwrap();
+        }
+    }
+}
+
+impl Handler for Reconnecting {
+    type Session = ();
+
+    fn on_open(&mut self, conn: &mut Conn<'_, ()>) {
+        self.opened += 1;
+        conn.close(CloseCode::NORMAL, "").unwrap();
+    }
+
+    fn on_message(&mut self, _: &mut Conn<'_, ()>, _: Message<'_>) {}
+
+    fn on_connect_failed(
+        &mut self,
+        connections: &mut Connections<'_, ()>,
+        (): (),
+        _: ConnectError,
+    ) {
+        self.failed += 1;
+        self.retry(connections);
+    }
+
+    fn on_close(&mut self, connections: &mut Connections<'_, ()>, _: ConnId, (): (), _: &Close) {
+        self.retry(connections);
+    }
+
+    fn on_timer(&mut self, connections: &mut Connections<'_, ()>, _: TimerId, _: u64) {
+        let url = format!("ws://127.0.0.1:{}/", self.ports.pop().unwrap());
+        connections.connect(Connect::to(&url).unwrap(), ()).unwrap();
+    }
+}
+
+#[test]
+fn run_goes_on_while_a_timer_is_to_connect_again() {
+    let server = Server::echo();
+    let nobody = RawServer::bind().port();
+    let mut app = Reconnecting {
+        ports: vec![
+            nobody,
+            server.addr.port(),
+            nobody,
+            server.addr.port(),
+            nobody,
+        ],
+        backoff: Backoff::new(Duration::from_millis(2), Duration::from_millis(8)),
+        failed: 0,
+        opened: 0,
+    };
+    let mut client = dialled(&server);
+    client.run(&mut app).unwrap();
+    assert_eq!((app.failed, app.opened), (3, 3));
+    assert_eq!(client.deadline(), None);
+}
+
+#[test]
+fn a_turn_waits_for_a_timer_also_without_a_connection() {
+    let mut client = client(Config::default());
+    let mut app = Reconnecting {
+        ports: vec![RawServer::bind().port()],
+        backoff: Backoff::new(Duration::from_millis(1), Duration::from_millis(1)),
+        failed: 0,
+        opened: 0,
+    };
+    assert_eq!(client.turn(&mut app, None).unwrap(), ClientState::Idle);
+    let mut connections = client.connections();
+    connections.set_timer(Duration::from_millis(50), 0).unwrap();
+    let mut turns = 0;
+    while app.failed == 0 {
+        client.turn(&mut app, None).unwrap();
+        turns += 1;
+    }
+    assert!(turns < 10, "{turns}");
+}
+
+#[test]
+fn a_pull_does_not_wait_for_a_timer() {
+    let mut client = client(Config::default());
+    let mut connections = client.connections();
+    connections.set_timer(2 * DEADLINE, 0).unwrap();
+    let start = Instant::now();
+    let pulled = client.read_message(&mut [], None).unwrap();
+    assert_eq!(pulled, Pulled::Closed(None));
+    assert!(start.elapsed() < DEADLINE);
 }

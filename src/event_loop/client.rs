@@ -150,17 +150,22 @@ impl<S> Client<S> {
         }
     }
 
-    /// Turns until there is no connection and no attempt any more.
+    /// Turns until nothing is to come any more: no connection, no attempt, and no timer of the application's, which may be
+    /// the one that connects again.
     ///
     /// # Errors
     /// The poll's.
     pub fn run<H: Handler<M, Session = S>, M>(&mut self, app: &mut H) -> io::Result<()> {
-        while self.turn(app, None)? != ClientState::Idle {}
+        self.turn(app, None)?;
+        while self.expects_something() {
+            self.turn(app, None)?;
+        }
         Ok(())
     }
 
     /// One pass: reads what is there, calls the handler, writes what was staged. When there is nothing to do it waits for at
-    /// most `timeout` (`None`: until there is); with `ZERO` it never asks a poll.
+    /// most `timeout` (`None`: until there is); with `ZERO` it never asks a poll. It does not wait when nothing is to come:
+    /// `Idle`, without a timer of the application's.
     ///
     /// # Errors
     /// The poll's. Errors of the connection come to the handler.
@@ -175,14 +180,18 @@ impl<S> Client<S> {
         // Sockets that our poll watches need not be tried: what was read until it was dry will be announced.
         let tried = spins || self.poll.is_none();
         self.pass(app, tried.then(|| self.guess()));
-        let idle =
-            self.progress() == before && !self.has_work() && self.state() != ClientState::Idle;
+        let idle = self.progress() == before && !self.has_work() && self.expects_something();
         if !spins && idle {
             let ready = self.wait(timeout)?;
             self.core.shared.now = Instant::now();
             self.pass(app, Some(ready));
         }
         Ok(self.state())
+    }
+
+    /// True exactly when an event or a timer is to come.
+    fn expects_something(&self) -> bool {
+        self.state() != ClientState::Idle || self.core.shared.app_timers > 0
     }
 
     /// Something that changes with whatever a pass does.
