@@ -569,3 +569,119 @@ fn a_pull_does_not_wait_for_a_timer() {
     assert_eq!(pulled, Pulled::Closed(None));
     assert!(start.elapsed() < DEADLINE);
 }
+
+// From one poll to another.
+
+/// A turn on a poll of its owner's.
+fn turn_on(poll: &mut Poll, client: &mut Client<()>, app: &mut Teller) {
+    let wait = client
+        .deadline()
+        .map_or(DEADLINE, |at| at.saturating_duration_since(Instant::now()));
+    let mut events = Events::with_capacity(4);
+    poll.poll(&mut events, Some(wait.min(DEADLINE))).unwrap();
+    client.turn(app, ZERO).unwrap();
+}
+
+/// The name of the host makes for a resolver, whose bell is a source too.
+#[test]
+fn it_goes_from_poll_to_poll_with_everything_that_it_has() {
+    let server = Server::echo();
+    let url = format!("ws://localhost:{}/", server.addr.port());
+    for connects_on_the_way in [false, true] {
+        let mut client = client(patient());
+        let (mut app, hears) = teller();
+        client.connect(Connect::to(&url).unwrap(), ()).unwrap();
+        if !connects_on_the_way {
+            while client.state() != ClientState::Open {
+                client.turn(&mut app, Some(DEADLINE)).unwrap();
+            }
+            assert_eq!(hears.recv().unwrap(), Heard::Open);
+        }
+        let mut polls = [Poll::new().unwrap(), Poll::new().unwrap()];
+        for round in 0..3 {
+            for poll in &mut polls {
+                poll.registry()
+                    .register(&mut client, Token(7), Interest::READABLE)
+                    .unwrap();
+                echo(&mut client, &mut app, &hears, |client, app| {
+                    turn_on(poll, client, app)
+                });
+                poll.registry()
+                    .reregister(&mut client, Token(8), Interest::READABLE)
+                    .unwrap();
+                echo(&mut client, &mut app, &hears, |client, app| {
+                    turn_on(poll, client, app)
+                });
+                if round == 1 {
+                    poll.registry().deregister(&mut client).unwrap();
+                }
+            }
+            // By itself, whether or not it is still registered.
+            echo(&mut client, &mut app, &hears, |client, app| {
+                client.turn(app, Some(DEADLINE)).unwrap();
+            });
+            if round == 2 {
+                polls[0].registry().deregister(&mut client).unwrap();
+                echo(&mut client, &mut app, &hears, |client, app| {
+                    client.turn(app, Some(DEADLINE)).unwrap();
+                });
+            }
+        }
+    }
+}
+
+/// Waits until the client is open, and for an echo.
+fn echo(
+    client: &mut Client<()>,
+    app: &mut Teller,
+    hears: &Receiver<Heard>,
+    mut turn: impl FnMut(&mut Client<()>, &mut Teller),
+) {
+    if client.state() == ClientState::Connecting {
+        assert_eq!(next(hears, || turn(client, app)), Heard::Open);
+    }
+    let start = Instant::now();
+    let mut conn = client.conn().unwrap();
+    conn.send_copy(MessageKind::Text, b"there").unwrap();
+    let heard = next(hears, || turn(client, app));
+    assert_eq!(heard, Heard::Message(b"there".to_vec()));
+    assert!(start.elapsed() < DEADLINE, "nothing woke it");
+}
+
+#[test]
+fn it_waits_by_itself_when_the_owners_poll_is_gone() {
+    let server = Server::echo();
+    let mut client = dialled(&server);
+    let (mut app, hears) = teller();
+    let mut poll = Poll::new().unwrap();
+    poll.registry()
+        .register(&mut client, Token(7), Interest::READABLE)
+        .unwrap();
+    echo(&mut client, &mut app, &hears, |client, app| {
+        turn_on(&mut poll, client, app)
+    });
+    drop(poll);
+    echo(&mut client, &mut app, &hears, |client, app| {
+        client.turn(app, Some(DEADLINE)).unwrap();
+    });
+}
+
+/// What was registered for reading and has left is not there to be taken off again.
+#[test]
+fn an_idle_client_can_be_put_on_a_poll_and_taken_off_it() {
+    let server = Server::echo();
+    let mut client = client(Config::default());
+    let poll = Poll::new().unwrap();
+    for _ in 0..2 {
+        poll.registry()
+            .register(&mut client, Token(7), Interest::READABLE)
+            .unwrap();
+        poll.registry().deregister(&mut client).unwrap();
+    }
+    client
+        .connect(Connect::to(&format!("ws://{}/", server.addr)).unwrap(), ())
+        .unwrap();
+    conversation(&mut client, |client, app| {
+        client.turn(app, Some(DEADLINE)).unwrap();
+    });
+}

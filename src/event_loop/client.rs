@@ -30,6 +30,9 @@ use crate::{
 /// * on a poll of the owner's, or as a foreign source of an event loop: it is a [`Source`]. After each event with its token,
 ///   and when [`deadline`](Self::deadline) is over, call `turn` with `ZERO`.
 ///
+/// It is on one poll at a time, the last one that it was put on: registering it anywhere takes it off the poll where it was, and
+/// so does waiting by itself.
+///
 /// Mask keys and the handshake's key are drawn from a cryptographic generator that the owner supplies.
 ///
 /// ```no_run
@@ -83,6 +86,7 @@ pub enum ClientState {
 const OWN_TOKEN: Token = Token(0);
 /// Events that are fetched at a time: what they say does not matter, only that there is one.
 const MAX_EVENTS: usize = 2;
+const INTERESTS: Interest = Interest::READABLE.add(Interest::WRITABLE);
 
 impl<S> Client<S> {
     /// A client that is not connected. Of the configuration, everything counts that is not about listening or about how many
@@ -270,10 +274,23 @@ impl<S> Client<S> {
 
     /// Announces every socket to a poll, those that come later too.
     fn watch(&mut self, registry: &Registry, token: Token) -> io::Result<()> {
-        let interests = Interest::READABLE | Interest::WRITABLE;
+        self.leave()?;
         self.core.shared.registrar = Registrar::Alone(Some((registry.try_clone()?, token)));
         self.sources()
-            .try_for_each(|source| source.register(registry, token, interests))
+            .try_for_each(|source| source.register(registry, token, INTERESTS))
+    }
+
+    /// Takes every socket off the poll that watches them, if there is one.
+    fn leave(&mut self) -> io::Result<()> {
+        let left = std::mem::replace(&mut self.core.shared.registrar, Registrar::Alone(None));
+        self.sources()
+            .try_for_each(|source| left.deregister(source))?;
+        if let Some(slot) = only(&self.core).and_then(|id| self.core.slot_mut(id)) {
+            // The next poll says it again; without one, every turn asks.
+            slot.wire.flags.hung_up = false;
+        }
+        self.poll = None;
+        Ok(())
     }
 
     /// Everything that a poll has to watch.
@@ -307,21 +324,19 @@ fn only<S>(core: &Core<S>) -> Option<ConnId> {
 /// whatever `interests` says.
 impl<S> Source for Client<S> {
     fn register(&mut self, registry: &Registry, token: Token, _: Interest) -> io::Result<()> {
-        self.poll = None;
         self.watch(registry, token)
     }
 
     fn reregister(&mut self, registry: &Registry, token: Token, _: Interest) -> io::Result<()> {
-        let interests = Interest::READABLE | Interest::WRITABLE;
-        self.core.shared.registrar = Registrar::Alone(Some((registry.try_clone()?, token)));
-        self.sources()
-            .try_for_each(|source| source.reregister(registry, token, interests))
+        self.watch(registry, token)
     }
 
-    fn deregister(&mut self, registry: &Registry) -> io::Result<()> {
-        self.core.shared.registrar = Registrar::Alone(None);
-        self.sources()
-            .try_for_each(|source| source.deregister(registry))
+    fn deregister(&mut self, _: &Registry) -> io::Result<()> {
+        match self.poll {
+            // It has left the owner's poll to wait by itself.
+            Some(_) => Ok(()),
+            None => self.leave(),
+        }
     }
 }
 
