@@ -96,6 +96,11 @@ impl<S> Dial<S> {
         }
     }
 
+    /// True exactly while the resolver is asked.
+    pub(super) fn is_resolving(&self) -> bool {
+        matches!(self.phase, Phase::Resolving)
+    }
+
     /// The addresses are known.
     pub(super) fn race(&mut self, addresses: &[SocketAddr], around: &Surroundings<'_>) -> Step {
         let local = self.connect.local;

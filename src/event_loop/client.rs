@@ -347,3 +347,7 @@ impl<S> fmt::Debug for Client<S> {
             .finish_non_exhaustive()
     }
 }
+
+#[cfg(test)]
+#[path = "client_tests.rs"]
+mod tests;

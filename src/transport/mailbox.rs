@@ -139,7 +139,8 @@ impl<M> Remote<M> {
         Ok(())
     }
 
-    fn send(&self, message: M) -> Result<(), PostError<M>> {
+    /// The first part of a post: nobody is woken yet.
+    pub(crate) fn send(&self, message: M) -> Result<(), PostError<M>> {
         // Counted before it is sent, so that the count never falls below zero.
         self.bell.waiting.fetch_add(1, Ordering::SeqCst);
         if let Err(error) = self.sender.try_send(message) {
@@ -159,11 +160,12 @@ impl<M> Remote<M> {
     }
 
     /// True exactly when there is no byte on its way, so that one has to be written.
-    fn rings(&self) -> bool {
+    pub(crate) fn rings(&self) -> bool {
         !self.bell.rung.swap(true, Ordering::SeqCst)
     }
 
-    fn write(&self) {
+    /// Rings: the poll wakes.
+    pub(crate) fn write(&self) {
         // The pipe is empty; it takes a byte unless the loop is gone.
         let _ = (&self.bell.pipe).write(&[1]);
     }
