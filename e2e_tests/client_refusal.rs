@@ -15,7 +15,7 @@ use wsloop::{
     },
 };
 
-use super::support::{DEADLINE, Event, Peer, RawServer, Server, Session};
+use super::support::{Event, Peer, RawServer, Server, Session};
 
 const SHORT: Duration = Duration::from_millis(60);
 /// A busy machine may be late, by this much at most.
@@ -142,6 +142,49 @@ fn names_that_nobody_waits_for_any_more_do_not_stop_the_resolver() {
         assert_eq!(dialler.expect_failed(), ConnectError::Cancelled);
     }
     dialler.open(&url);
+}
+
+/// Of a Unix socket whose queue is full nobody says when it has room.
+#[test]
+fn a_full_queue_of_a_unix_socket_is_waited_for() {
+    let url = dialled_unix("queue");
+    let address = SockAddr::unix(url.strip_prefix("ws+unix:").unwrap()).unwrap();
+    let listener = Socket::new(Domain::UNIX, Type::STREAM, None).unwrap();
+    listener.bind(&address).unwrap();
+    listener.listen(0).unwrap();
+    let mut queued = 0;
+    loop {
+        let socket = Socket::new(Domain::UNIX, Type::STREAM, None).unwrap();
+        socket.set_nonblocking(true).unwrap();
+        match socket.connect(&address) {
+            Ok(()) => queued += 1,
+            Err(error) => break assert_eq!(error.kind(), ErrorKind::WouldBlock),
+        }
+        assert!(queued < 100, "the queue is never full");
+    }
+    let dialler = dialler();
+    let hurried = Connect::to(&url).unwrap().timeout(SHORT);
+    dialler.try_dial(hurried, 1).unwrap();
+    let start = Instant::now();
+    assert_eq!(dialler.expect_failed(), ConnectError::Timeout);
+    assert!(start.elapsed() < SHORT + LATE);
+    dialler.dial(&url);
+    dialler.with(|_, _| ());
+    assert_eq!(dialler.events(), []);
+    for _ in 0..queued {
+        listener.accept().unwrap();
+    }
+    let (peer, _) = listener.accept().unwrap();
+    let mut start = [0; 4];
+    let mut reader = &peer;
+    std::io::Read::read_exact(&mut reader, &mut start).unwrap();
+    assert_eq!(&start, b"GET ");
+    drop(peer);
+    assert_eq!(
+        dialler.expect_failed(),
+        ConnectError::Io(ErrorKind::ConnectionReset)
+    );
+    std::fs::remove_file(address.as_pathname().unwrap()).unwrap();
 }
 
 // Time.

@@ -1,7 +1,7 @@
 use std::{
     io::{self, ErrorKind},
     net::SocketAddr,
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use mio::Interest;
@@ -36,6 +36,13 @@ enum Phase {
         race: Race,
         attempts: Vec<Stream>,
         last_error: ErrorKind,
+    },
+    /// The queue of a Unix socket is full. Nobody says when it has room, so it is tried again at `next_at`.
+    Queueing {
+        path: String,
+        next_at: Instant,
+        /// Until the next time but one.
+        pause: Duration,
     },
     /// Connected: the request goes out and the answer comes in.
     Talking(Talk),
@@ -74,6 +81,10 @@ pub(super) struct Surroundings<'a> {
     /// How many bytes are taken behind it before the connection opens.
     pub(super) max_leftover: usize,
 }
+
+/// The first and the longest pause before a full queue is tried again.
+const MIN_QUEUE_PAUSE: Duration = Duration::from_millis(1);
+const MAX_QUEUE_PAUSE: Duration = Duration::from_millis(64);
 
 impl<S> Dial<S> {
     pub(super) fn new(
@@ -118,12 +129,35 @@ impl<S> Dial<S> {
     }
 
     /// Connects to a Unix socket.
-    pub(super) fn connect_unix(&mut self, path: &str, around: &Surroundings<'_>) -> Step {
-        match mio::net::UnixStream::connect(path).map(Stream::from) {
-            Ok(mut stream) => match register(&mut stream, around) {
-                Ok(()) => self.talk(stream, around),
-                Err(error) => Step::Failed(ConnectError::Io(error.kind())),
-            },
+    pub(super) fn connect_unix(&mut self, path: String, around: &Surroundings<'_>) -> Step {
+        self.phase = Phase::Queueing {
+            path,
+            next_at: around.now,
+            pause: MIN_QUEUE_PAUSE,
+        };
+        self.step(around)
+    }
+
+    fn step_queue(&mut self, around: &Surroundings<'_>) -> Step {
+        let Phase::Queueing {
+            path,
+            next_at,
+            pause,
+        } = &mut self.phase
+        else {
+            return Step::Wait;
+        };
+        if around.now < *next_at {
+            return Step::Wait;
+        }
+        let connected = mio::net::UnixStream::connect(&*path).map(Stream::from);
+        match connected.and_then(|stream| registered(stream, around)) {
+            Ok(stream) => self.talk(stream, around),
+            Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                *next_at = around.now + *pause;
+                *pause = (*pause * 2).min(MAX_QUEUE_PAUSE);
+                Step::Wait
+            }
             Err(error) => Step::Failed(ConnectError::Io(error.kind())),
         }
     }
@@ -133,6 +167,7 @@ impl<S> Dial<S> {
         match &mut self.phase {
             Phase::Resolving => Step::Wait,
             Phase::Racing { .. } => self.step_race(around),
+            Phase::Queueing { .. } => self.step_queue(around),
             Phase::Talking(talk) => talk.step(&self.key, &self.connect, around),
         }
     }
@@ -164,7 +199,7 @@ impl<S> Dial<S> {
         }
         while let Some(address) = race.next(around.now) {
             let started = start_connect(address, self.connect.local, &around.sockets)
-                .and_then(|mut stream| register(&mut stream, around).map(|()| stream));
+                .and_then(|stream| registered(stream, around));
             match started {
                 Ok(stream) => attempts.push(stream),
                 Err(error) => {
@@ -205,18 +240,18 @@ impl<S> Dial<S> {
 
     /// When the dial has to be looked at without an event.
     pub(super) fn next_look(&self) -> Instant {
-        match &self.phase {
-            Phase::Racing { race, .. } => race
-                .next_at()
-                .map_or(self.deadline, |at| at.min(self.deadline)),
-            _ => self.deadline,
-        }
+        let next_at = match &self.phase {
+            Phase::Racing { race, .. } => race.next_at(),
+            Phase::Queueing { next_at, .. } => Some(*next_at),
+            Phase::Resolving | Phase::Talking(_) => None,
+        };
+        next_at.map_or(self.deadline, |at| at.min(self.deadline))
     }
 
     /// The sockets of the attempt.
     pub(super) fn streams(&mut self) -> &mut [Stream] {
         match &mut self.phase {
-            Phase::Resolving => &mut [],
+            Phase::Resolving | Phase::Queueing { .. } => &mut [],
             Phase::Racing { attempts, .. } => attempts,
             Phase::Talking(talk) => std::slice::from_mut(&mut talk.stream),
         }
@@ -244,9 +279,12 @@ impl<S> Dial<S> {
     }
 }
 
-fn register(stream: &mut Stream, around: &Surroundings<'_>) -> io::Result<()> {
+fn registered(mut stream: Stream, around: &Surroundings<'_>) -> io::Result<Stream> {
     let interests = Interest::READABLE | Interest::WRITABLE;
-    around.registrar.register(stream, around.name, interests)
+    around
+        .registrar
+        .register(&mut stream, around.name, interests)?;
+    Ok(stream)
 }
 
 /// Whether a socket that was connecting is connected.

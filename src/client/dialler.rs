@@ -116,7 +116,7 @@ impl<S> Dialler<S> {
         let step = match host {
             Host::Ipv4(address) => dial.race(&[SocketAddr::from((address, port))], &around),
             Host::Ipv6(address) => dial.race(&[SocketAddr::from((address, port))], &around),
-            Host::UnixPath(path) => dial.connect_unix(&path, &around),
+            Host::UnixPath(path) => dial.connect_unix(path, &around),
             Host::Name(name) => match ask(&mut self.resolver, key, (&name, port), shared) {
                 Ok(()) => Step::Wait,
                 Err(error) => Step::Failed(ConnectError::Resolve(error.kind())),
