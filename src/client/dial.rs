@@ -226,16 +226,12 @@ impl<S> Dial<S> {
         self.step(around)
     }
 
-    /// The time is up. A refusal whose body has not come is a refusal all the same.
-    pub(super) fn time_out(&mut self, around: &Surroundings<'_>) -> Step {
-        if let Phase::Talking(talk) = &mut self.phase {
-            let ended = Some(ErrorKind::TimedOut);
-            let step = talk.judge(ended, &self.key, &self.connect, around);
-            if matches!(step, Step::Failed(ConnectError::Refused(_))) {
-                return step;
-            }
+    /// The time is up.
+    pub(super) fn time_out(&mut self) -> Step {
+        match &mut self.phase {
+            Phase::Talking(talk) if talk.is_refused() => talk.end(ErrorKind::TimedOut),
+            _ => Step::Failed(ConnectError::Timeout),
         }
-        Step::Failed(ConnectError::Timeout)
     }
 
     /// When the dial has to be looked at without an event.

@@ -187,7 +187,7 @@ impl<S> Dialler<S> {
         dial.timer = None;
         let shared = &driver.core.shared;
         let step = if dial.deadline <= shared.now {
-            dial.time_out(&surroundings(key, shared))
+            dial.time_out()
         } else {
             dial.step(&surroundings(key, shared))
         };
