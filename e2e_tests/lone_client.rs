@@ -10,7 +10,7 @@ use wsloop::{
     ConnectError, Connections, DialErrorKind, Handler, Message, MessageKind, Pulled, TimerId,
 };
 
-use super::support::{DEADLINE, Event, Peer, RawServer, Server, frame, pattern};
+use super::support::{DEADLINE, Event, Frame, Peer, RawServer, Server, frame, pattern};
 
 const ZERO: Option<Duration> = Some(Duration::ZERO);
 
@@ -684,4 +684,132 @@ fn an_idle_client_can_be_put_on_a_poll_and_taken_off_it() {
     conversation(&mut client, |client, app| {
         client.turn(app, Some(DEADLINE)).unwrap();
     });
+}
+
+// Shutdown.
+
+/// Tries to connect again whenever an attempt or a connection ends.
+#[derive(Default)]
+struct Stubborn {
+    url: String,
+    opened: usize,
+    failed: Vec<ConnectError>,
+    closed: Vec<Close>,
+    refused: Vec<DialErrorKind>,
+}
+
+impl Stubborn {
+    fn retry(&mut self, connections: &mut Connections<'_, ()>) {
+        let again = connections.connect(Connect::to(&self.url).unwrap(), ());
+        self.refused.extend(again.err().map(|error| error.kind));
+        // That one is not waited for either.
+        connections.set_timer(100 * DEADLINE, 0).unwrap();
+    }
+}
+
+impl Handler for Stubborn {
+    type Session = ();
+
+    fn on_open(&mut self, _: &mut Conn<'_, ()>) {
+        self.opened += 1;
+    }
+
+    fn on_message(&mut self, _: &mut Conn<'_, ()>, _: Message<'_>) {}
+
+    fn on_connect_failed(
+        &mut self,
+        connections: &mut Connections<'_, ()>,
+        (): (),
+        error: ConnectError,
+    ) {
+        self.failed.push(error);
+        self.retry(connections);
+    }
+
+    fn on_close(
+        &mut self,
+        connections: &mut Connections<'_, ()>,
+        _: ConnId,
+        (): (),
+        close: &Close,
+    ) {
+        self.closed.push(close.clone());
+        self.retry(connections);
+    }
+}
+
+#[test]
+fn a_shutdown_gives_an_attempt_up_for_good() {
+    let raw = RawServer::bind();
+    for turns in 0..3 {
+        let mut client = client(patient());
+        let mut app = Stubborn {
+            url: raw.url(),
+            ..Stubborn::default()
+        };
+        client
+            .connect(Connect::to(&raw.url()).unwrap(), ())
+            .unwrap();
+        for _ in 0..turns {
+            client.turn(&mut app, ZERO).unwrap();
+        }
+        client.connections().shutdown(DEADLINE);
+        client.run(&mut app).unwrap();
+        assert_eq!(app.failed, [ConnectError::Shutdown]);
+        assert_eq!(app.refused, [DialErrorKind::ShuttingDown]);
+        assert_eq!(client.state(), ClientState::Idle);
+        let again = client.connect(Connect::to(&raw.url()).unwrap(), ());
+        assert_eq!(again.unwrap_err().kind, DialErrorKind::ShuttingDown);
+    }
+}
+
+/// An open client, whose peer says nothing more, that is to shut down within `deadline`.
+fn shut_down(deadline: Duration) -> (Client<()>, Stubborn, Peer) {
+    let raw = RawServer::bind();
+    let mut app = Stubborn {
+        url: raw.url(),
+        ..Stubborn::default()
+    };
+    let mut client = client(patient().close_timeout(2 * DEADLINE));
+    let mut peer = requested(&mut client, &mut teller().0, raw);
+    peer.write(peer.switching("").as_bytes());
+    while app.opened == 0 {
+        client.turn(&mut app, Some(DEADLINE)).unwrap();
+    }
+    client.connections().shutdown(deadline);
+    (client, app, peer)
+}
+
+#[test]
+fn a_shutdown_closes_in_order() {
+    let (mut client, mut app, mut peer) = shut_down(2 * DEADLINE);
+    let answer = std::thread::spawn(move || {
+        assert_eq!(peer.read_frame(), Frame::close(1001, ""));
+        peer.send_close(1001, "");
+        peer.expect_end();
+    });
+    client.run(&mut app).unwrap();
+    answer.join().unwrap();
+    assert!(app.closed[0].clean);
+    assert_eq!(app.closed[0].cause, CloseCause::Shutdown);
+    assert_eq!(app.refused, [DialErrorKind::ShuttingDown]);
+}
+
+#[test]
+fn a_shutdown_ends_by_force_at_its_deadline_which_can_be_brought_forward() {
+    for (first, second, end) in [(0, None, 0), (50, None, 50), (100_000, Some(50), 50)] {
+        let (mut client, mut app, mut peer) = shut_down(Duration::from_millis(first));
+        let start = Instant::now();
+        if let Some(second) = second {
+            client.turn(&mut app, ZERO).unwrap();
+            client.connections().shutdown(Duration::from_millis(second));
+        }
+        client.run(&mut app).unwrap();
+        assert!(start.elapsed() >= Duration::from_millis(end));
+        assert!(start.elapsed() < DEADLINE, "{:?}", start.elapsed());
+        assert_eq!((app.closed.len(), app.closed[0].clean), (1, false));
+        assert_eq!(app.closed[0].cause, CloseCause::Shutdown);
+        assert_eq!(peer.read_frame(), Frame::close(1001, ""));
+        assert_eq!(peer.read_to_end(), b"");
+    }
 }

@@ -14,6 +14,7 @@ use crate::{
     connection::CloseCause,
     driver::{
         Conn, ConnId, Connect, Connections, Core, DialError, DialId, Driver, Handler, Readiness,
+        Timer,
     },
     protocol::CloseCode,
     transport::Registrar,
@@ -32,6 +33,9 @@ use crate::{
 ///
 /// It is on one poll at a time, the last one that it was put on: registering it anywhere takes it off the poll where it was, and
 /// so does waiting by itself.
+///
+/// [`Connections::shutdown`] is for good, as that of a loop: the attempt is given up, the connection closed with 1001 and ended
+/// by force after the deadline, and `connect` is refused from then on.
 ///
 /// Mask keys and the handshake's key are drawn from a cryptographic generator that the owner supplies.
 ///
@@ -195,7 +199,10 @@ impl<S> Client<S> {
 
     /// True exactly when an event or a timer is to come.
     fn expects_something(&self) -> bool {
-        self.state() != ClientState::Idle || self.core.shared.app_timers > 0
+        let shared = &self.core.shared;
+        // As a loop that has shut down, it does not wait for what can begin nothing any more.
+        let awaits_timer = shared.app_timers > 0 && !shared.shutting_down;
+        self.state() != ClientState::Idle || awaits_timer
     }
 
     /// Something that changes with whatever a pass does.
@@ -235,10 +242,13 @@ impl<S> Client<S> {
             };
             driver.handle_ready(id);
         }
-        // A client accepts nothing.
-        fire_timers(&mut driver, &mut self.dialler, |_, _| {});
-        if driver.core.shared.shutdown.take().is_some() {
-            close(&mut driver, &mut self.dialler);
+        // A client accepts nothing: what is neither a connection's nor an attempt's is the end of a shutdown.
+        fire_timers(&mut driver, &mut self.dialler, |driver, _| {
+            force(driver.core)
+        });
+        if let Some(asked) = driver.core.shared.shutdown.take() {
+            let (deadline, _) = *asked;
+            shut_down(&mut driver, &mut self.dialler, deadline);
         }
         driver.settle();
         self.dialler.work(&mut driver);
@@ -304,14 +314,32 @@ impl<S> Client<S> {
     }
 }
 
-/// What a shutdown means to a lone client: the connection is closed, an attempt given up.
-fn close<H: Handler<M>, M>(driver: &mut Driver<'_, H, M>, dialler: &mut Dialler<H::Session>) {
+/// What a shutdown means to a lone client: the attempt is given up, the connection is closed, and after `deadline` ended.
+fn shut_down<H: Handler<M>, M>(
+    driver: &mut Driver<'_, H, M>,
+    dialler: &mut Dialler<H::Session>,
+    deadline: Duration,
+) {
+    driver.core.shared.shutting_down = true;
     dialler.abort(driver);
     let Some(id) = only(driver.core) else {
         return;
     };
     if let Some((wire, shared)) = driver.core.wire_mut(id) {
         wire.close(id, CloseCode::GOING_AWAY, CloseCause::Shutdown, shared);
+        // A second call can bring the deadline forward: the earlier one ends it.
+        let at = shared.now + deadline;
+        shared.timers.insert(at, Timer::Shutdown);
+    }
+}
+
+/// The deadline of a shutdown is over.
+fn force<S>(core: &mut Core<S>) {
+    let Some(id) = only(core) else {
+        return;
+    };
+    if let Some((wire, shared)) = core.wire_mut(id) {
+        wire.end(id, CloseCause::Shutdown, shared);
     }
 }
 
