@@ -234,6 +234,24 @@ fn a_server_that_does_not_end_after_the_close_frames_is_left() {
 }
 
 #[test]
+fn the_socket_is_closed_before_on_close() {
+    let raw = RawServer::bind();
+    let (tell, told) = channel();
+    let dialler = Server::start(Config::default(), |app| {
+        app.on_end = Some(Box::new(move |_, _, _| {
+            told.recv_timeout(DEADLINE).expect("the socket is closed");
+        }));
+    });
+    dialler.dial(&raw.url());
+    let mut peer = raw.open();
+    peer.send_close(1000, "");
+    assert_eq!(peer.read_frame(), Frame::close(1000, ""));
+    peer.expect_end();
+    tell.send(()).unwrap();
+    assert!(dialler.expect_close().clean);
+}
+
+#[test]
 fn both_close_at_once() {
     let (dialler, id, mut peer) = opened(Config::default());
     let hold = dialler.hold_then(move |_, connections| {
@@ -368,6 +386,9 @@ fn a_heartbeat_of_a_client_is_masked_and_wants_an_answer() {
     peer.send_close(1001, "");
     peer.expect_end();
     assert_eq!(dialler.expect_close().cause, CloseCause::HeartbeatTimeout);
+    let times = dialler.stats().round_trips;
+    assert_eq!(times.count, 3);
+    assert!(times.min <= times.last && times.last <= times.max && times.max < SHORT + LATE);
 }
 
 // Flow.

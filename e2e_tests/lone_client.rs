@@ -1,82 +1,21 @@
+//! A client that its owner drives: the ways to do so, and from one to another.
+
 use std::{
-    sync::mpsc::{Receiver, Sender, channel},
+    sync::mpsc::Receiver,
     time::{Duration, Instant},
 };
 
 use mio::{Events, Interest, Poll, Token};
-use rand_chacha::{ChaCha20Rng, rand_core::SeedableRng};
 use wsloop::{
-    Backoff, Client, ClientState, Close, CloseCause, CloseCode, Config, Conn, ConnId, Connect,
-    ConnectError, Connections, DialErrorKind, Handler, Message, MessageKind, Pulled, TimerId,
+    Client, ClientState, Close, CloseCause, CloseCode, Config, Conn, ConnId, Connect, ConnectError,
+    Connections, DialErrorKind, Handler, Message, MessageKind, Pulled,
 };
 
-use super::support::{DEADLINE, Event, Frame, Peer, RawServer, Server, frame, pattern};
-
-const ZERO: Option<Duration> = Some(Duration::ZERO);
-
-/// Tells the test what it is told.
-struct Teller {
-    heard: Sender<Heard>,
-}
-
-#[derive(Debug, PartialEq)]
-enum Heard {
-    Open,
-    Message(Vec<u8>),
-    Failed(ConnectError),
-    Closed(Close),
-}
-
-impl Handler for Teller {
-    type Session = ();
-
-    fn on_open(&mut self, _: &mut Conn<'_, ()>) {
-        self.heard.send(Heard::Open).unwrap();
-    }
-
-    fn on_message(&mut self, _: &mut Conn<'_, ()>, message: Message<'_>) {
-        self.heard
-            .send(Heard::Message(message.as_bytes().to_vec()))
-            .unwrap();
-    }
-
-    fn on_connect_failed(&mut self, _: &mut Connections<'_, ()>, (): (), error: ConnectError) {
-        self.heard.send(Heard::Failed(error)).unwrap();
-    }
-
-    fn on_close(&mut self, _: &mut Connections<'_, ()>, _: ConnId, (): (), close: &Close) {
-        self.heard.send(Heard::Closed(close.clone())).unwrap();
-    }
-}
-
-fn teller() -> (Teller, Receiver<Heard>) {
-    let (heard, hears) = channel();
-    (Teller { heard }, hears)
-}
-
-fn client(config: Config) -> Client<()> {
-    Client::new(config, ChaCha20Rng::from_seed([3; 32])).unwrap()
-}
-
-fn dialled(server: &Server) -> Client<()> {
-    let mut client = client(Config::default());
-    client
-        .connect(Connect::to(&format!("ws://{}/", server.addr)).unwrap(), ())
-        .unwrap();
-    client
-}
-
-/// Turns by `turn` until the teller has something to say.
-fn next(hears: &Receiver<Heard>, mut turn: impl FnMut()) -> Heard {
-    let end = Instant::now() + DEADLINE;
-    loop {
-        if let Ok(heard) = hears.try_recv() {
-            return heard;
-        }
-        assert!(Instant::now() < end, "nothing was heard");
-        turn();
-    }
-}
+use super::support::{
+    DEADLINE, Event, RawServer, Server, frame,
+    lone::{Heard, Teller, Wait, ZERO, client, dialled, next, patient, requested, teller, waiting},
+    pattern,
+};
 
 /// Open, one echo, close: with whatever way of driving.
 fn conversation(client: &mut Client<()>, mut turn: impl FnMut(&mut Client<()>, &mut Teller)) {
@@ -160,7 +99,21 @@ fn it_is_a_source_on_the_owners_poll() {
 /// The application of a loop that owns a client of its own besides.
 struct Owner {
     client: Client<()>,
-    teller: Teller,
+    app: Talkative,
+}
+
+impl Owner {
+    /// To be called after an event of the client's, and after it was asked for something.
+    fn drive(&mut self) {
+        let _ = self.client.turn(&mut self.app, ZERO).unwrap();
+        while self
+            .client
+            .deadline()
+            .is_some_and(|at| at <= Instant::now())
+        {
+            let _ = self.client.turn(&mut self.app, ZERO).unwrap();
+        }
+    }
 }
 
 impl Handler for Owner {
@@ -174,7 +127,42 @@ impl Handler for Owner {
         _: wsloop::SourceId,
         _: &mio::event::Event,
     ) {
-        let _ = self.client.turn(&mut self.teller, ZERO).unwrap();
+        self.drive();
+    }
+}
+
+/// Says something ten times, the next time when it has come back, and closes.
+#[derive(Default)]
+struct Talkative {
+    echoes: usize,
+    failed: Option<ConnectError>,
+    closed: Option<Close>,
+}
+
+impl Handler for Talkative {
+    type Session = ();
+
+    fn on_open(&mut self, conn: &mut Conn<'_, ()>) {
+        conn.send(MessageKind::Binary, pattern(100_000, 0)).unwrap();
+    }
+
+    fn on_message(&mut self, conn: &mut Conn<'_, ()>, message: Message<'_>) {
+        assert!(message.as_bytes() == pattern(100_000, self.echoes as u32));
+        self.echoes += 1;
+        if self.echoes < 10 {
+            conn.send(MessageKind::Binary, pattern(100_000, self.echoes as u32))
+                .unwrap();
+        } else {
+            conn.close(CloseCode::NORMAL, "").unwrap();
+        }
+    }
+
+    fn on_connect_failed(&mut self, _: &mut Connections<'_, ()>, (): (), error: ConnectError) {
+        self.failed = Some(error);
+    }
+
+    fn on_close(&mut self, _: &mut Connections<'_, ()>, _: ConnId, (): (), close: &Close) {
+        self.closed = Some(close.clone());
     }
 }
 
@@ -182,49 +170,37 @@ impl Handler for Owner {
 fn it_is_a_foreign_source_of_an_event_loop() {
     let server = Server::echo();
     let mut event_loop = wsloop::EventLoop::new(Config::default()).unwrap();
-    let (teller, hears) = teller();
     let mut owner = Owner {
-        client: dialled(&server),
-        teller,
+        client: client(patient()),
+        app: Talkative::default(),
     };
-    let mut connections = event_loop.connections();
-    connections
+    let source = event_loop
+        .connections()
         .register(&mut owner.client, Interest::READABLE)
         .unwrap();
-    // What is staged or asked for outside of an event is worked off by a turn of the client's.
-    let mut turn = |owner: &mut Owner| {
-        let _ = owner.client.turn(&mut owner.teller, ZERO).unwrap();
-        while owner
+    for host in ["127.0.0.1", "localhost"] {
+        let url = format!("ws://{host}:{}/", server.addr.port());
+        owner.app = Talkative::default();
+        owner
             .client
-            .deadline()
-            .is_some_and(|at| at <= Instant::now())
-        {
-            let _ = owner.client.turn(&mut owner.teller, ZERO).unwrap();
-        }
-        let waited = event_loop
-            .turn(owner, Some(Duration::from_millis(20)))
+            .connect(Connect::to(&url).unwrap(), ())
             .unwrap();
-        assert_eq!(waited, wsloop::Progress::Running);
-    };
-    assert_eq!(next(&hears, || turn(&mut owner)), Heard::Open);
-    owner
-        .client
-        .conn()
-        .unwrap()
-        .send_copy(MessageKind::Text, b"through the loop")
+        owner.drive();
+        // From here on its events alone drive it.
+        while owner.app.closed.is_none() {
+            let start = Instant::now();
+            let progress = event_loop.turn(&mut owner, Some(DEADLINE)).unwrap();
+            assert_eq!(progress, wsloop::Progress::Running);
+            assert!(start.elapsed() < DEADLINE, "nothing woke it");
+            assert_eq!(owner.app.failed, None);
+        }
+        assert!(owner.app.closed.as_ref().is_some_and(|close| close.clean));
+        assert_eq!(owner.app.echoes, 10);
+    }
+    event_loop
+        .connections()
+        .deregister(source, &mut owner.client)
         .unwrap();
-    let echo = Heard::Message(b"through the loop".to_vec());
-    assert_eq!(next(&hears, || turn(&mut owner)), echo);
-    owner
-        .client
-        .conn()
-        .unwrap()
-        .close(CloseCode::NORMAL, "")
-        .unwrap();
-    let Heard::Closed(close) = next(&hears, || turn(&mut owner)) else {
-        panic!()
-    };
-    assert!(close.clean);
 }
 
 #[test]
@@ -362,58 +338,6 @@ fn a_pull_ends_in_time_and_says_why_there_is_no_connection() {
 
 // What is in the socket already.
 
-/// Dials `raw` and spins until the request is there.
-fn requested(client: &mut Client<()>, app: &mut Teller, raw: RawServer) -> Peer {
-    client
-        .connect(Connect::to(&raw.url()).unwrap(), ())
-        .unwrap();
-    let peer = std::thread::spawn(move || raw.accept());
-    while !peer.is_finished() {
-        client.turn(app, ZERO).unwrap();
-    }
-    peer.join().unwrap()
-}
-
-/// Ways of driving that wait for an event between turns.
-#[derive(Debug, Clone, Copy)]
-enum Wait {
-    ByItself,
-    OnTheOwnersPoll,
-}
-
-/// Turns that wait, each of which has to be woken by something.
-fn waiting(client: &mut Client<()>, way: Wait) -> impl FnMut(&mut Client<()>, &mut Teller) + use<> {
-    let mut poll = Poll::new().unwrap();
-    let mut events = Events::with_capacity(4);
-    match way {
-        // It makes its poll when it has nothing to do for the first time.
-        Wait::ByItself => drop(client.turn(&mut teller().0, Some(Duration::from_millis(1)))),
-        Wait::OnTheOwnersPoll => poll
-            .registry()
-            .register(client, Token(7), Interest::READABLE)
-            .unwrap(),
-    }
-    move |client, app| {
-        let start = Instant::now();
-        if let Wait::ByItself = way {
-            client.turn(app, Some(DEADLINE)).unwrap();
-        } else {
-            let wait = client
-                .deadline()
-                .map(|at| at.saturating_duration_since(start));
-            poll.poll(&mut events, Some(wait.unwrap_or(DEADLINE).min(DEADLINE)))
-                .unwrap();
-            client.turn(app, ZERO).unwrap();
-        }
-        assert!(start.elapsed() < DEADLINE, "nothing woke it");
-    }
-}
-
-/// Long after the deadline of the tests, so that it wakes nobody.
-fn patient() -> Config {
-    Config::default().connect_timeout(10 * DEADLINE)
-}
-
 #[test]
 fn messages_behind_the_101_wake_it() {
     const COUNT: usize = 100;
@@ -466,108 +390,6 @@ fn an_end_that_comes_with_something_else_wakes_it() {
             );
         }
     }
-}
-
-// Timers.
-
-/// Connects again after a backoff, to one port after the other.
-struct Reconnecting {
-    ports: Vec<u16>,
-    backoff: Backoff,
-    failed: usize,
-    opened: usize,
-}
-
-impl Reconnecting {
-    fn retry(&mut self, connections: &mut Connections<'_, ()>) {
-        if !self.ports.is_empty() {
-            let wait = self.backoff.next(u64::MAX).unwrap();
-            connections.set_timer(wait, 0).unwrap();
-        }
-    }
-}
-
-impl Handler for Reconnecting {
-    type Session = ();
-
-    fn on_open(&mut self, conn: &mut Conn<'_, ()>) {
-        self.opened += 1;
-        conn.close(CloseCode::NORMAL, "").unwrap();
-    }
-
-    fn on_message(&mut self, _: &mut Conn<'_, ()>, _: Message<'_>) {}
-
-    fn on_connect_failed(
-        &mut self,
-        connections: &mut Connections<'_, ()>,
-        (): (),
-        _: ConnectError,
-    ) {
-        self.failed += 1;
-        self.retry(connections);
-    }
-
-    fn on_close(&mut self, connections: &mut Connections<'_, ()>, _: ConnId, (): (), _: &Close) {
-        self.retry(connections);
-    }
-
-    fn on_timer(&mut self, connections: &mut Connections<'_, ()>, _: TimerId, _: u64) {
-        let url = format!("ws://127.0.0.1:{}/", self.ports.pop().unwrap());
-        connections.connect(Connect::to(&url).unwrap(), ()).unwrap();
-    }
-}
-
-#[test]
-fn run_goes_on_while_a_timer_is_to_connect_again() {
-    let server = Server::echo();
-    let nobody = RawServer::bind().port();
-    let mut app = Reconnecting {
-        ports: vec![
-            nobody,
-            server.addr.port(),
-            nobody,
-            server.addr.port(),
-            nobody,
-        ],
-        backoff: Backoff::new(Duration::from_millis(2), Duration::from_millis(8)),
-        failed: 0,
-        opened: 0,
-    };
-    let mut client = dialled(&server);
-    client.run(&mut app).unwrap();
-    assert_eq!((app.failed, app.opened), (3, 3));
-    assert_eq!(client.deadline(), None);
-}
-
-#[test]
-fn a_turn_waits_for_a_timer_also_without_a_connection() {
-    let mut client = client(Config::default());
-    let mut app = Reconnecting {
-        ports: vec![RawServer::bind().port()],
-        backoff: Backoff::new(Duration::from_millis(1), Duration::from_millis(1)),
-        failed: 0,
-        opened: 0,
-    };
-    assert_eq!(client.turn(&mut app, None).unwrap(), ClientState::Idle);
-    let mut connections = client.connections();
-    connections.set_timer(Duration::from_millis(50), 0).unwrap();
-    let mut turns = 0;
-    while app.failed == 0 {
-        client.turn(&mut app, None).unwrap();
-        turns += 1;
-    }
-    assert!(turns < 10, "{turns}");
-}
-
-#[test]
-fn a_pull_does_not_wait_for_a_timer() {
-    let mut client = client(Config::default());
-    let mut connections = client.connections();
-    connections.set_timer(2 * DEADLINE, 0).unwrap();
-    let start = Instant::now();
-    let pulled = client.read_message(&mut [], None).unwrap();
-    assert_eq!(pulled, Pulled::Closed(None));
-    assert!(start.elapsed() < DEADLINE);
 }
 
 // From one poll to another.
@@ -684,132 +506,4 @@ fn an_idle_client_can_be_put_on_a_poll_and_taken_off_it() {
     conversation(&mut client, |client, app| {
         client.turn(app, Some(DEADLINE)).unwrap();
     });
-}
-
-// Shutdown.
-
-/// Tries to connect again whenever an attempt or a connection ends.
-#[derive(Default)]
-struct Stubborn {
-    url: String,
-    opened: usize,
-    failed: Vec<ConnectError>,
-    closed: Vec<Close>,
-    refused: Vec<DialErrorKind>,
-}
-
-impl Stubborn {
-    fn retry(&mut self, connections: &mut Connections<'_, ()>) {
-        let again = connections.connect(Connect::to(&self.url).unwrap(), ());
-        self.refused.extend(again.err().map(|error| error.kind));
-        // That one is not waited for either.
-        connections.set_timer(100 * DEADLINE, 0).unwrap();
-    }
-}
-
-impl Handler for Stubborn {
-    type Session = ();
-
-    fn on_open(&mut self, _: &mut Conn<'_, ()>) {
-        self.opened += 1;
-    }
-
-    fn on_message(&mut self, _: &mut Conn<'_, ()>, _: Message<'_>) {}
-
-    fn on_connect_failed(
-        &mut self,
-        connections: &mut Connections<'_, ()>,
-        (): (),
-        error: ConnectError,
-    ) {
-        self.failed.push(error);
-        self.retry(connections);
-    }
-
-    fn on_close(
-        &mut self,
-        connections: &mut Connections<'_, ()>,
-        _: ConnId,
-        (): (),
-        close: &Close,
-    ) {
-        self.closed.push(close.clone());
-        self.retry(connections);
-    }
-}
-
-#[test]
-fn a_shutdown_gives_an_attempt_up_for_good() {
-    let raw = RawServer::bind();
-    for turns in 0..3 {
-        let mut client = client(patient());
-        let mut app = Stubborn {
-            url: raw.url(),
-            ..Stubborn::default()
-        };
-        client
-            .connect(Connect::to(&raw.url()).unwrap(), ())
-            .unwrap();
-        for _ in 0..turns {
-            client.turn(&mut app, ZERO).unwrap();
-        }
-        client.connections().shutdown(DEADLINE);
-        client.run(&mut app).unwrap();
-        assert_eq!(app.failed, [ConnectError::Shutdown]);
-        assert_eq!(app.refused, [DialErrorKind::ShuttingDown]);
-        assert_eq!(client.state(), ClientState::Idle);
-        let again = client.connect(Connect::to(&raw.url()).unwrap(), ());
-        assert_eq!(again.unwrap_err().kind, DialErrorKind::ShuttingDown);
-    }
-}
-
-/// An open client, whose peer says nothing more, that is to shut down within `deadline`.
-fn shut_down(deadline: Duration) -> (Client<()>, Stubborn, Peer) {
-    let raw = RawServer::bind();
-    let mut app = Stubborn {
-        url: raw.url(),
-        ..Stubborn::default()
-    };
-    let mut client = client(patient().close_timeout(2 * DEADLINE));
-    let mut peer = requested(&mut client, &mut teller().0, raw);
-    peer.write(peer.switching("").as_bytes());
-    while app.opened == 0 {
-        client.turn(&mut app, Some(DEADLINE)).unwrap();
-    }
-    client.connections().shutdown(deadline);
-    (client, app, peer)
-}
-
-#[test]
-fn a_shutdown_closes_in_order() {
-    let (mut client, mut app, mut peer) = shut_down(2 * DEADLINE);
-    let answer = std::thread::spawn(move || {
-        assert_eq!(peer.read_frame(), Frame::close(1001, ""));
-        peer.send_close(1001, "");
-        peer.expect_end();
-    });
-    client.run(&mut app).unwrap();
-    answer.join().unwrap();
-    assert!(app.closed[0].clean);
-    assert_eq!(app.closed[0].cause, CloseCause::Shutdown);
-    assert_eq!(app.refused, [DialErrorKind::ShuttingDown]);
-}
-
-#[test]
-fn a_shutdown_ends_by_force_at_its_deadline_which_can_be_brought_forward() {
-    for (first, second, end) in [(0, None, 0), (50, None, 50), (100_000, Some(50), 50)] {
-        let (mut client, mut app, mut peer) = shut_down(Duration::from_millis(first));
-        let start = Instant::now();
-        if let Some(second) = second {
-            client.turn(&mut app, ZERO).unwrap();
-            client.connections().shutdown(Duration::from_millis(second));
-        }
-        client.run(&mut app).unwrap();
-        assert!(start.elapsed() >= Duration::from_millis(end));
-        assert!(start.elapsed() < DEADLINE, "{:?}", start.elapsed());
-        assert_eq!((app.closed.len(), app.closed[0].clean), (1, false));
-        assert_eq!(app.closed[0].cause, CloseCause::Shutdown);
-        assert_eq!(peer.read_frame(), Frame::close(1001, ""));
-        assert_eq!(peer.read_to_end(), b"");
-    }
 }
