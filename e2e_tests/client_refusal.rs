@@ -189,8 +189,15 @@ fn a_full_queue_of_a_unix_socket_is_waited_for() {
 
 // Time.
 
+/// The time, once the turn is over that has told of the last failure: what is asked for in that one has the time of its
+/// beginning.
+fn turned(dialler: &Server) -> Instant {
+    dialler.with(|_, _| ());
+    Instant::now()
+}
+
 fn assert_times_out(dialler: &Server, url: &str, prepare: impl FnOnce() -> Option<Peer>) {
-    let start = Instant::now();
+    let start = turned(dialler);
     dialler.dial(url);
     let peer = prepare();
     assert_eq!(dialler.expect_failed(), ConnectError::Timeout);
@@ -729,7 +736,7 @@ fn a_refusal_whose_body_does_not_come_is_a_refusal_at_the_deadline() {
         "Transfer-Encoding: chunked\r\n",
         "",
     ] {
-        let start = Instant::now();
+        let start = turned(&dialler);
         let _peer = answered(&dialler, &raw, |_| {
             format!("HTTP/1.1 503 Busy\r\nRetry-After: 7\r\n{framing}\r\n5\r\nhe")
         });
