@@ -539,6 +539,36 @@ fn a_large_leftover_is_delivered_whole() {
     }
 }
 
+/// What comes behind the 101 is copied once, so it must not be much: the rest waits in the kernel.
+#[test]
+fn no_more_than_a_read_buffer_is_taken_behind_the_101() {
+    for (read_buffer, head_len) in [(4096, 200), (4096, 8000), (256, 200), (256, 8000)] {
+        let raw = RawServer::bind();
+        let (report, unread) = std::sync::mpsc::channel();
+        let config = Config::default().read_buffer_size(read_buffer);
+        let dialler = Server::start(config, move |app| {
+            app.on_open = Some(Box::new(move |conn| {
+                report.send(conn.unread().len()).unwrap();
+            }));
+            app.on_message = Some(Box::new(|_, _| {}));
+        });
+        dialler.dial(&raw.url());
+        let mut peer = raw.accept();
+        let bare = peer.switching("X: \r\n").len();
+        let answer = peer.switching(&format!("X: {}\r\n", "y".repeat(head_len - bare)));
+        let behind = frame(0x82, &pattern(100, 1)).repeat(300);
+        // All of it is there at once.
+        let hold = dialler.hold();
+        peer.write(&[answer.as_bytes(), &behind].concat());
+        drop(hold);
+        let unread = unread.recv_timeout(DEADLINE).unwrap();
+        assert!(unread <= read_buffer, "{unread} of {read_buffer}");
+        for _ in 0..300 {
+            assert_eq!(dialler.expect_message(), pattern(100, 1));
+        }
+    }
+}
+
 #[test]
 fn a_pause_in_on_open_holds_the_leftover_back() {
     let raw = RawServer::bind();

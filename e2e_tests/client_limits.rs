@@ -192,6 +192,65 @@ fn the_server_closes() {
     assert_eq!(close.reason, "restart");
 }
 
+/// RFC 6455 §7.1.1: a server ends the TCP connection first, whoever closed and why.
+#[test]
+fn after_the_close_frames_it_is_the_servers_turn() {
+    for way in 0..3 {
+        let (dialler, id, mut peer) = opened(Config::default());
+        match way {
+            0 => dialler.on(id, |conn| conn.close(CloseCode::NORMAL, "").unwrap()),
+            1 => peer.send_close(1000, ""),
+            _ => peer.write(&frame(0xC1, b"x")),
+        }
+        assert_eq!(peer.read_frame().opcode, 8);
+        if way != 1 {
+            peer.send_close(1000, "");
+        }
+        // The loop has turned: what it does behind its close frame is done.
+        dialler.wait_for("the close frame", |stats| stats.received.bytes > 0);
+        dialler.with(|_, _| ());
+        peer.expect_nothing_yet();
+        assert_eq!(dialler.stats().connections.current, 1);
+        peer.expect_end();
+        assert_eq!(dialler.expect_close().clean, way < 2, "{way}");
+    }
+}
+
+#[test]
+fn a_server_that_does_not_end_after_the_close_frames_is_left() {
+    for by_us in [true, false] {
+        let (dialler, id, mut peer) = opened(Config::default().close_timeout(SHORT));
+        let start = Instant::now();
+        if by_us {
+            dialler.on(id, |conn| conn.close(CloseCode::NORMAL, "").unwrap());
+        }
+        peer.send_close(1000, "");
+        assert_eq!(peer.read_frame(), Frame::close(1000, ""));
+        let close = dialler.expect_close();
+        assert_about(start.elapsed(), SHORT);
+        assert!(close.clean, "{close:?}");
+        assert_eq!(peer.read_to_end(), b"");
+    }
+}
+
+#[test]
+fn the_socket_is_closed_before_on_close() {
+    let raw = RawServer::bind();
+    let (tell, told) = channel();
+    let dialler = Server::start(Config::default(), |app| {
+        app.on_end = Some(Box::new(move |_, _, _| {
+            told.recv_timeout(DEADLINE).expect("the socket is closed");
+        }));
+    });
+    dialler.dial(&raw.url());
+    let mut peer = raw.open();
+    peer.send_close(1000, "");
+    assert_eq!(peer.read_frame(), Frame::close(1000, ""));
+    peer.expect_end();
+    tell.send(()).unwrap();
+    assert!(dialler.expect_close().clean);
+}
+
 #[test]
 fn both_close_at_once() {
     let (dialler, id, mut peer) = opened(Config::default());
@@ -327,6 +386,9 @@ fn a_heartbeat_of_a_client_is_masked_and_wants_an_answer() {
     peer.send_close(1001, "");
     peer.expect_end();
     assert_eq!(dialler.expect_close().cause, CloseCause::HeartbeatTimeout);
+    let times = dialler.stats().round_trips;
+    assert_eq!(times.count, 3);
+    assert!(times.min <= times.last && times.last <= times.max && times.max < SHORT + LATE);
 }
 
 // Flow.

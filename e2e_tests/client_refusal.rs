@@ -15,7 +15,7 @@ use wsloop::{
     },
 };
 
-use super::support::{DEADLINE, Event, Peer, RawServer, Server, Session};
+use super::support::{Event, Peer, RawServer, Server, Session};
 
 const SHORT: Duration = Duration::from_millis(60);
 /// A busy machine may be late, by this much at most.
@@ -139,35 +139,65 @@ fn names_that_nobody_waits_for_any_more_do_not_stop_the_resolver() {
             let id = connections.connect(connect, Session::default()).unwrap();
             connections.cancel_connect(id);
         });
-        // Those that nobody waits for may have taken the resolver's places for the moment.
-        let error = dialler.expect_failed();
-        let busy = ConnectError::Resolve(ErrorKind::ResourceBusy);
-        assert!(
-            error == ConnectError::Cancelled || error == busy,
-            "{error:?}"
-        );
+        assert_eq!(dialler.expect_failed(), ConnectError::Cancelled);
     }
-    // A place there is free again sooner or later.
-    let end = Instant::now() + DEADLINE;
-    while Instant::now() < end {
-        dialler.dial(&url);
-        let error = dialler.expect("an outcome", |event| match event {
-            Event::Open(_) => Some(None),
-            Event::ConnectFailed(_, error) => Some(Some(error.clone())),
-            _ => None,
-        });
-        match error {
-            None => return,
-            Some(error) => assert_eq!(error, ConnectError::Resolve(ErrorKind::ResourceBusy)),
+    dialler.open(&url);
+}
+
+/// Of a Unix socket whose queue is full nobody says when it has room.
+#[test]
+fn a_full_queue_of_a_unix_socket_is_waited_for() {
+    let url = dialled_unix("queue");
+    let address = SockAddr::unix(url.strip_prefix("ws+unix:").unwrap()).unwrap();
+    let listener = Socket::new(Domain::UNIX, Type::STREAM, None).unwrap();
+    listener.bind(&address).unwrap();
+    listener.listen(0).unwrap();
+    let mut queued = 0;
+    loop {
+        let socket = Socket::new(Domain::UNIX, Type::STREAM, None).unwrap();
+        socket.set_nonblocking(true).unwrap();
+        match socket.connect(&address) {
+            Ok(()) => queued += 1,
+            Err(error) => break assert_eq!(error.kind(), ErrorKind::WouldBlock),
         }
+        assert!(queued < 100, "the queue is never full");
     }
-    panic!("the resolver is dead");
+    let dialler = dialler();
+    let hurried = Connect::to(&url).unwrap().timeout(SHORT);
+    dialler.try_dial(hurried, 1).unwrap();
+    let start = Instant::now();
+    assert_eq!(dialler.expect_failed(), ConnectError::Timeout);
+    assert!(start.elapsed() < SHORT + LATE);
+    dialler.dial(&url);
+    dialler.with(|_, _| ());
+    assert_eq!(dialler.events(), []);
+    for _ in 0..queued {
+        listener.accept().unwrap();
+    }
+    let (peer, _) = listener.accept().unwrap();
+    let mut start = [0; 4];
+    let mut reader = &peer;
+    std::io::Read::read_exact(&mut reader, &mut start).unwrap();
+    assert_eq!(&start, b"GET ");
+    drop(peer);
+    assert_eq!(
+        dialler.expect_failed(),
+        ConnectError::Io(ErrorKind::ConnectionReset)
+    );
+    std::fs::remove_file(address.as_pathname().unwrap()).unwrap();
 }
 
 // Time.
 
+/// The time, once the turn is over that has told of the last failure: what is asked for in that one has the time of its
+/// beginning.
+fn turned(dialler: &Server) -> Instant {
+    dialler.with(|_, _| ());
+    Instant::now()
+}
+
 fn assert_times_out(dialler: &Server, url: &str, prepare: impl FnOnce() -> Option<Peer>) {
-    let start = Instant::now();
+    let start = turned(dialler);
     dialler.dial(url);
     let peer = prepare();
     assert_eq!(dialler.expect_failed(), ConnectError::Timeout);
@@ -706,7 +736,7 @@ fn a_refusal_whose_body_does_not_come_is_a_refusal_at_the_deadline() {
         "Transfer-Encoding: chunked\r\n",
         "",
     ] {
-        let start = Instant::now();
+        let start = turned(&dialler);
         let _peer = answered(&dialler, &raw, |_| {
             format!("HTTP/1.1 503 Busy\r\nRetry-After: 7\r\n{framing}\r\n5\r\nhe")
         });

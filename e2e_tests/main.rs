@@ -31,6 +31,7 @@ mod fragmentation;
 mod handshake;
 mod limits;
 mod lone_client;
+mod lone_client_life;
 mod pause;
 mod proxy;
 mod raw_frames;

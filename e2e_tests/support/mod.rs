@@ -2,6 +2,7 @@
 
 mod app;
 mod client;
+pub mod lone;
 mod process;
 mod raw_server;
 mod server;

@@ -189,10 +189,20 @@ impl Peer {
         frame
     }
 
-    /// Asserts that the client has ended its side, with nothing more to read. Ours is ended too.
+    /// Ends our side, and asserts that the client ends its own, with nothing more to read.
     pub fn expect_end(&mut self) {
         let _ = self.stream.shutdown(Shutdown::Write);
         assert_eq!(self.read_to_end(), b"", "the client sent more");
+    }
+
+    /// Asserts that nothing is here to be read, not even the end.
+    pub fn expect_nothing_yet(&mut self) {
+        self.stream.set_nonblocking(true).unwrap();
+        let result = self.stream.read(&mut [0]);
+        self.stream.set_nonblocking(false).unwrap();
+        let error = result.expect_err("the client has ended or sent more");
+        assert_eq!(error.kind(), ErrorKind::WouldBlock);
+        assert!(self.received.is_empty(), "the client sent more");
     }
 
     /// Everything up to the end of the stream. A reset counts as an end.

@@ -1,7 +1,7 @@
 use std::{
     io::{self, ErrorKind},
     net::SocketAddr,
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use mio::Interest;
@@ -36,6 +36,13 @@ enum Phase {
         race: Race,
         attempts: Vec<Stream>,
         last_error: ErrorKind,
+    },
+    /// The queue of a Unix socket is full. Nobody says when it has room, so it is tried again at `next_at`.
+    Queueing {
+        path: String,
+        next_at: Instant,
+        /// Until the next time but one.
+        pause: Duration,
     },
     /// Connected: the request goes out and the answer comes in.
     Talking(Talk),
@@ -75,6 +82,10 @@ pub(super) struct Surroundings<'a> {
     pub(super) max_leftover: usize,
 }
 
+/// The first and the longest pause before a full queue is tried again.
+const MIN_QUEUE_PAUSE: Duration = Duration::from_millis(1);
+const MAX_QUEUE_PAUSE: Duration = Duration::from_millis(64);
+
 impl<S> Dial<S> {
     pub(super) fn new(
         id: DialId,
@@ -96,6 +107,11 @@ impl<S> Dial<S> {
         }
     }
 
+    /// True exactly while the resolver is asked.
+    pub(super) fn is_resolving(&self) -> bool {
+        matches!(self.phase, Phase::Resolving)
+    }
+
     /// The addresses are known.
     pub(super) fn race(&mut self, addresses: &[SocketAddr], around: &Surroundings<'_>) -> Step {
         let local = self.connect.local;
@@ -113,12 +129,35 @@ impl<S> Dial<S> {
     }
 
     /// Connects to a Unix socket.
-    pub(super) fn connect_unix(&mut self, path: &str, around: &Surroundings<'_>) -> Step {
-        match mio::net::UnixStream::connect(path).map(Stream::from) {
-            Ok(mut stream) => match register(&mut stream, around) {
-                Ok(()) => self.talk(stream, around),
-                Err(error) => Step::Failed(ConnectError::Io(error.kind())),
-            },
+    pub(super) fn connect_unix(&mut self, path: String, around: &Surroundings<'_>) -> Step {
+        self.phase = Phase::Queueing {
+            path,
+            next_at: around.now,
+            pause: MIN_QUEUE_PAUSE,
+        };
+        self.step(around)
+    }
+
+    fn step_queue(&mut self, around: &Surroundings<'_>) -> Step {
+        let Phase::Queueing {
+            path,
+            next_at,
+            pause,
+        } = &mut self.phase
+        else {
+            return Step::Wait;
+        };
+        if around.now < *next_at {
+            return Step::Wait;
+        }
+        let connected = mio::net::UnixStream::connect(&*path).map(Stream::from);
+        match connected.and_then(|stream| registered(stream, around)) {
+            Ok(stream) => self.talk(stream, around),
+            Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                *next_at = around.now + *pause;
+                *pause = (*pause * 2).min(MAX_QUEUE_PAUSE);
+                Step::Wait
+            }
             Err(error) => Step::Failed(ConnectError::Io(error.kind())),
         }
     }
@@ -128,6 +167,7 @@ impl<S> Dial<S> {
         match &mut self.phase {
             Phase::Resolving => Step::Wait,
             Phase::Racing { .. } => self.step_race(around),
+            Phase::Queueing { .. } => self.step_queue(around),
             Phase::Talking(talk) => talk.step(&self.key, &self.connect, around),
         }
     }
@@ -159,7 +199,7 @@ impl<S> Dial<S> {
         }
         while let Some(address) = race.next(around.now) {
             let started = start_connect(address, self.connect.local, &around.sockets)
-                .and_then(|mut stream| register(&mut stream, around).map(|()| stream));
+                .and_then(|stream| registered(stream, around));
             match started {
                 Ok(stream) => attempts.push(stream),
                 Err(error) => {
@@ -186,32 +226,28 @@ impl<S> Dial<S> {
         self.step(around)
     }
 
-    /// The time is up. A refusal whose body has not come is a refusal all the same.
-    pub(super) fn time_out(&mut self, around: &Surroundings<'_>) -> Step {
-        if let Phase::Talking(talk) = &mut self.phase {
-            let ended = Some(ErrorKind::TimedOut);
-            let step = talk.judge(ended, &self.key, &self.connect, around);
-            if matches!(step, Step::Failed(ConnectError::Refused(_))) {
-                return step;
-            }
+    /// The time is up.
+    pub(super) fn time_out(&mut self) -> Step {
+        match &mut self.phase {
+            Phase::Talking(talk) if talk.is_refused() => talk.end(ErrorKind::TimedOut),
+            _ => Step::Failed(ConnectError::Timeout),
         }
-        Step::Failed(ConnectError::Timeout)
     }
 
     /// When the dial has to be looked at without an event.
     pub(super) fn next_look(&self) -> Instant {
-        match &self.phase {
-            Phase::Racing { race, .. } => race
-                .next_at()
-                .map_or(self.deadline, |at| at.min(self.deadline)),
-            _ => self.deadline,
-        }
+        let next_at = match &self.phase {
+            Phase::Racing { race, .. } => race.next_at(),
+            Phase::Queueing { next_at, .. } => Some(*next_at),
+            Phase::Resolving | Phase::Talking(_) => None,
+        };
+        next_at.map_or(self.deadline, |at| at.min(self.deadline))
     }
 
     /// The sockets of the attempt.
     pub(super) fn streams(&mut self) -> &mut [Stream] {
         match &mut self.phase {
-            Phase::Resolving => &mut [],
+            Phase::Resolving | Phase::Queueing { .. } => &mut [],
             Phase::Racing { attempts, .. } => attempts,
             Phase::Talking(talk) => std::slice::from_mut(&mut talk.stream),
         }
@@ -239,9 +275,12 @@ impl<S> Dial<S> {
     }
 }
 
-fn register(stream: &mut Stream, around: &Surroundings<'_>) -> io::Result<()> {
+fn registered(mut stream: Stream, around: &Surroundings<'_>) -> io::Result<Stream> {
     let interests = Interest::READABLE | Interest::WRITABLE;
-    around.registrar.register(stream, around.name, interests)
+    around
+        .registrar
+        .register(&mut stream, around.name, interests)?;
+    Ok(stream)
 }
 
 /// Whether a socket that was connecting is connected.

@@ -36,6 +36,8 @@ impl<S> Dialler<S> {
 
     /// Begins the attempts that the application asked for, and ends those that it has cancelled.
     pub(crate) fn work<H: Handler<M, Session = S>, M>(&mut self, driver: &mut Driver<'_, H, M>) {
+        // Taken before more is asked, so that the resolver has room for every answer.
+        let answers = self.answers();
         // Those that there are now: one that fails at once and is repeated at once has its next turn.
         for order in std::mem::take(&mut driver.core.orders) {
             match order {
@@ -51,13 +53,19 @@ impl<S> Dialler<S> {
                 }
             }
         }
-        let waiting = self.resolver.as_ref().map_or(0, |it| it.waiting());
-        for _ in 0..waiting {
-            let Some(answer) = self.resolver.as_mut().and_then(|it| it.take()) else {
-                break;
-            };
+        for answer in answers {
             self.resolved(answer, driver);
         }
+    }
+
+    /// The answers of the resolver that wait now.
+    fn answers(&mut self) -> Vec<Answer> {
+        let Some(resolver) = &mut self.resolver else {
+            return Vec::new();
+        };
+        (0..resolver.waiting())
+            .map_while(|_| resolver.take())
+            .collect()
     }
 
     /// True exactly when `work` would find something to do although no event says so.
@@ -108,7 +116,7 @@ impl<S> Dialler<S> {
         let step = match host {
             Host::Ipv4(address) => dial.race(&[SocketAddr::from((address, port))], &around),
             Host::Ipv6(address) => dial.race(&[SocketAddr::from((address, port))], &around),
-            Host::UnixPath(path) => dial.connect_unix(&path, &around),
+            Host::UnixPath(path) => dial.connect_unix(path, &around),
             Host::Name(name) => match ask(&mut self.resolver, key, (&name, port), shared) {
                 Ok(()) => Step::Wait,
                 Err(error) => Step::Failed(ConnectError::Resolve(error.kind())),
@@ -179,7 +187,7 @@ impl<S> Dialler<S> {
         dial.timer = None;
         let shared = &driver.core.shared;
         let step = if dial.deadline <= shared.now {
-            dial.time_out(&surroundings(key, shared))
+            dial.time_out()
         } else {
             dial.step(&surroundings(key, shared))
         };
@@ -280,8 +288,16 @@ impl<S> Dialler<S> {
         if let Some(timer) = dial.timer.take() {
             shared.timers.remove(timer);
         }
+        if let Some(resolver) = self.resolver.as_mut().filter(|_| dial.is_resolving()) {
+            resolver.forget(key_to_id(key));
+        }
         shared.dials -= 1;
         Some(dial)
+    }
+
+    #[cfg(test)]
+    pub(crate) fn set_resolver(&mut self, resolver: Resolver) {
+        self.resolver = Some(Box::new(resolver));
     }
 }
 

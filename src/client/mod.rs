@@ -5,11 +5,13 @@
 //! | which attempts are under way: limits, events, timers, cancelling | `dialler` |
 //! | one attempt: connecting, its phases | `dial` |
 //! | the proxy, the request, the answer | `talk` |
+//! | the body of a refusal | `refusal` |
 //! | which address is tried when | `race` |
 
 mod dial;
 mod dialler;
 mod race;
+mod refusal;
 mod talk;
 
 pub(crate) use dialler::{Dialler, RESOLVER_MAILBOX};

@@ -1,12 +1,15 @@
 use std::io::{self, ErrorKind, Read, Write};
 
-use super::dial::{Step, Surroundings};
+use super::{
+    dial::{Step, Surroundings},
+    refusal::Refusal,
+};
 use crate::{
-    driver::{Connect, ConnectError, RefusedAnswer},
+    driver::{Connect, ConnectError},
     protocol::{
         handshake::{
-            BodyLength, ClientKey, HeaderSlots, MAX_HEADER_FIELDS, ResponseError, ResponseHead,
-            body_length, check_response, chunked_len, find_head_end,
+            ClientKey, HeaderSlots, MAX_HEADER_FIELDS, ResponseError, ResponseHead, check_response,
+            find_head_end,
         },
         proxy::Tunnel,
     },
@@ -26,16 +29,15 @@ pub(super) struct Talk {
     scanned: usize,
     /// Bytes of the interim answers that were dropped.
     interim: usize,
-    /// True exactly when the head of a refusal is in `answer`.
-    refused: bool,
+    /// `Some` exactly when the head of a refusal has come; then its body goes there.
+    refusal: Option<Box<Refusal>>,
 }
 
-/// How much a read has left.
+/// What a read brought.
 enum Arrived {
-    /// Perhaps more: there is no room for it.
-    Full,
+    Bytes,
     /// Nothing for now.
-    Drained,
+    Nothing,
     /// Nothing any more, for this reason.
     Ended(ErrorKind),
 }
@@ -50,7 +52,7 @@ impl Talk {
             answer: Vec::new(),
             scanned: 0,
             interim: 0,
-            refused: false,
+            refusal: None,
         }
     }
 
@@ -61,37 +63,39 @@ impl Talk {
         connect: &Connect,
         around: &Surroundings<'_>,
     ) -> Step {
-        match self.step_tunnel() {
+        match self.step_tunnel(around) {
             Ok(true) => {}
             Ok(false) => return Step::Wait,
             Err(error) => return Step::Failed(error),
         }
         let unwritable = self.write().err().map(|error| error.kind());
+        // Also when nothing can be written: a server may refuse before it has read the request.
         loop {
-            // Also when nothing can be written: a server may refuse before it has read the request.
-            let arrived = self.read(around);
-            let ended = match arrived {
-                Arrived::Full => None,
-                Arrived::Drained => unwritable,
-                Arrived::Ended(reason) => Some(reason),
-            };
-            match self.judge(ended, key, connect, around) {
-                // It has made room, and nobody says again that there is more.
-                Step::Wait if matches!(arrived, Arrived::Full) => {}
-                step => return step,
+            match (self.judge(key, connect, around), unwritable) {
+                (Step::Wait, _) => {}
+                (Step::Open { .. }, Some(reason)) => return self.end(reason),
+                (step, _) => return step,
+            }
+            match (self.read(around), unwritable) {
+                (Arrived::Bytes, _) => {}
+                (Arrived::Nothing, None) => return Step::Wait,
+                (Arrived::Nothing, Some(reason)) | (Arrived::Ended(reason), _) => {
+                    return self.end(reason);
+                }
             }
         }
     }
 
     /// Goes on with the conversation with the proxy. `Ok(false)` while it is not over.
-    fn step_tunnel(&mut self) -> Result<bool, ConnectError> {
+    fn step_tunnel(&mut self, around: &Surroundings<'_>) -> Result<bool, ConnectError> {
         let failed = |error: io::Error| ConnectError::Io(error.kind());
         while !self.tunnel.is_done() {
             if !self.write_to_proxy().map_err(failed)? {
                 return Ok(false);
             }
             let mut chunk = [0; 512];
-            match self.stream.read(&mut chunk) {
+            let room = around.max_leftover.min(chunk.len());
+            match self.stream.read(&mut chunk[..room]) {
                 Ok(0) => return Err(ConnectError::Io(ErrorKind::UnexpectedEof)),
                 Ok(count) => {
                     let progress = self
@@ -135,114 +139,87 @@ impl Talk {
         Ok(())
     }
 
-    /// Reads what is there, up to the bounds of a head and of what comes behind it.
+    /// One read. What comes behind a head that ends in it is never more than `max_leftover`: the rest stays in the kernel.
     fn read(&mut self, around: &Surroundings<'_>) -> Arrived {
-        let behind = if self.refused {
-            RefusedAnswer::MAX_BODY
-        } else {
-            around.max_leftover
+        let (buffer, room) = match &mut self.refusal {
+            Some(refusal) => {
+                let room = refusal.room();
+                (refusal.body(), room)
+            }
+            None => (&mut self.answer, around.max_leftover),
         };
-        let bound = around.max_head_size + behind;
-        loop {
-            let have = self.answer.len();
-            if have >= bound {
-                return Arrived::Full;
-            }
-            // In steps, so that a bound is not a reservation.
-            self.answer.resize(bound.min(have + READ_STEP), 0);
-            let result = self.stream.read(&mut self.answer[have..]);
-            let count = *result.as_ref().unwrap_or(&0);
-            self.answer.truncate(have + count);
-            match result {
-                Ok(0) => return Arrived::Ended(ErrorKind::UnexpectedEof),
-                Ok(_) => {}
-                Err(error) => match error.kind() {
-                    ErrorKind::WouldBlock => return Arrived::Drained,
-                    ErrorKind::Interrupted => {}
-                    reason => return Arrived::Ended(reason),
-                },
-            }
+        let have = buffer.len();
+        buffer.resize(have + room.min(READ_STEP), 0);
+        let result = self.stream.read(&mut buffer[have..]);
+        let count = *result.as_ref().unwrap_or(&0);
+        buffer.truncate(have + count);
+        match result.map_err(|error| error.kind()) {
+            Ok(0) => Arrived::Ended(ErrorKind::UnexpectedEof),
+            Ok(_) | Err(ErrorKind::Interrupted) => Arrived::Bytes,
+            Err(ErrorKind::WouldBlock) => Arrived::Nothing,
+            Err(reason) => Arrived::Ended(reason),
         }
     }
 
-    /// What the answer says so far; `ended` is why there is no more of it.
-    pub(super) fn judge(
-        &mut self,
-        ended: Option<ErrorKind>,
-        key: &ClientKey,
-        connect: &Connect,
-        around: &Surroundings<'_>,
-    ) -> Step {
-        loop {
+    /// What the answer says so far.
+    fn judge(&mut self, key: &ClientKey, connect: &Connect, around: &Surroundings<'_>) -> Step {
+        while self.refusal.is_none() {
             // Interim answers count: a server that announces without end is to be got rid of.
             let room = around.max_head_size.saturating_sub(self.interim);
-            let Some(head_len) = find_head_end(&self.answer, self.scanned) else {
-                self.scanned = self.answer.len();
-                return match ended {
-                    _ if self.answer.len() >= room => {
-                        Step::Failed(ConnectError::Response(ResponseError::HeadTooLarge))
-                    }
-                    Some(reason) => Step::Failed(ConnectError::Io(reason)),
-                    None => Step::Wait,
-                };
+            let head_len = match find_head_end(&self.answer, self.scanned) {
+                Some(head_len) if head_len <= room => head_len,
+                None if self.answer.len() < room => {
+                    self.scanned = self.answer.len();
+                    return Step::Wait;
+                }
+                _ => return Step::Failed(ConnectError::Response(ResponseError::HeadTooLarge)),
             };
-            if head_len > room {
-                return Step::Failed(ConnectError::Response(ResponseError::HeadTooLarge));
-            }
             let mut slots = HeaderSlots::new(MAX_HEADER_FIELDS);
             let head = match ResponseHead::parse(&self.answer[..head_len], &mut slots) {
                 Ok(head) => head,
                 Err(error) => return Step::Failed(ConnectError::Response(error)),
             };
-            if !head.is_interim() {
-                let accepted = check_response(
-                    &head,
-                    key,
-                    connect.request.subprotocols(),
-                    connect.request.deflate(),
-                );
-                return match (accepted, ended) {
-                    (Ok(accepted), None | Some(ErrorKind::UnexpectedEof)) => Step::Open {
+            if head.is_interim() {
+                // An announcement, not an answer (RFC 9110 §15.2): the next head counts.
+                self.interim += head_len;
+                self.answer.drain(..head_len);
+                self.scanned = 0;
+                continue;
+            }
+            let subprotocols = connect.request.subprotocols();
+            match check_response(&head, key, subprotocols, connect.request.deflate()) {
+                Ok(accepted) => {
+                    return Step::Open {
                         head_len,
                         deflate: accepted.deflate,
-                    },
-                    (Ok(_), Some(reason)) => Step::Failed(ConnectError::Io(reason)),
-                    (Err(ResponseError::NotSwitching { .. }), _) => {
-                        self.refused = true;
-                        refusal(&head, &self.answer[head_len..], ended.is_some())
-                    }
-                    (Err(error), _) => Step::Failed(ConnectError::Response(error)),
-                };
+                    };
+                }
+                Err(ResponseError::NotSwitching { .. }) => {
+                    let refusal = self.refusal.insert(Box::new(Refusal::new(&head)));
+                    refusal.body().extend_from_slice(&self.answer[head_len..]);
+                }
+                Err(error) => return Step::Failed(ConnectError::Response(error)),
             }
-            // An announcement, not an answer (RFC 9110 §15.2): the next head counts.
-            self.interim += head_len;
-            self.answer.drain(..head_len);
-            self.scanned = 0;
+        }
+        match self.refusal.take_if(|refusal| refusal.is_complete()) {
+            Some(refusal) => Step::Failed(refusal.into_error()),
+            None => Step::Wait,
         }
     }
-}
 
-/// Bytes by which the buffer for an answer grows.
-const READ_STEP: usize = 2048;
-
-/// The refusal, once its body is complete, or as much of it as is kept.
-fn refusal(head: &ResponseHead<'_>, body: &[u8], ended: bool) -> Step {
-    let wanted = match body_length(head) {
-        BodyLength::None => 0,
-        BodyLength::Exact(len) => usize::try_from(len).unwrap_or(usize::MAX),
-        BodyLength::Chunked => chunked_len(body).unwrap_or(usize::MAX),
-        BodyLength::UntilClose => usize::MAX,
-    };
-    let wanted = wanted.min(RefusedAnswer::MAX_BODY);
-    if body.len() < wanted && !ended {
-        return Step::Wait;
+    /// True exactly when the head of a refusal has come.
+    pub(super) fn is_refused(&self) -> bool {
+        self.refusal.is_some()
     }
-    Step::Failed(ConnectError::Refused(Box::new(RefusedAnswer {
-        status: head.status(),
-        headers: head
-            .headers()
-            .map(|(name, value)| (name.to_owned(), value.to_vec()))
-            .collect(),
-        body: body[..wanted.min(body.len())].to_vec(),
-    })))
+
+    /// There is no more of the answer. A refusal whose body has not come is a refusal all the same.
+    pub(super) fn end(&mut self, reason: ErrorKind) -> Step {
+        Step::Failed(match self.refusal.take() {
+            Some(refusal) => refusal.into_error(),
+            None => ConnectError::Io(reason),
+        })
+    }
 }
+
+/// Bytes that are read at a time.
+const READ_STEP: usize = 2048;

@@ -144,7 +144,7 @@ impl Link {
         true
     }
 
-    /// Everything that was staged is written. True exactly when the write side is to be shut down now.
+    /// Everything that was staged is written. True exactly when nothing is left but the peer's end.
     pub(crate) fn flushed(&mut self) -> bool {
         self.state.flushed()
     }

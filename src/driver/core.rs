@@ -133,6 +133,8 @@ pub(crate) enum Timer {
     Accept,
     /// An attempt to connect.
     Dial(Key),
+    /// The deadline of a lone client's shutdown.
+    Shutdown,
     /// The application's.
     Application(u64),
 }

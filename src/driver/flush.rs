@@ -1,7 +1,7 @@
 use super::{ConnId, Core, core::Shared, core::Wire};
 use crate::connection::{Flushed, Output};
 
-/// Writes what is staged on a connection, and draws the consequences: the write side is shut down behind the last close
+/// Writes what is staged on a connection, and draws the consequences: a server shuts its side down behind the last close
 /// frame, and reading pauses or goes on with the backlog. `settled`: the input of the visit that may have been borrowed from.
 #[inline]
 pub(crate) fn flush<S>(core: &mut Core<S>, id: ConnId, settled: &[u8]) {
@@ -16,22 +16,22 @@ pub(crate) fn flush<S>(core: &mut Core<S>, id: ConnId, settled: &[u8]) {
         .outbox
         .flush(out, pools, |payload| notices.sent(id, payload));
     match flushed {
-        Ok(Flushed::All) if wire.link.flushed() => shut_down(wire, id, shared),
+        Ok(Flushed::All) if wire.link.flushed() => finish(wire, id, shared),
         Ok(_) => check_water_marks(wire, id, shared),
         Err(error) => wire.end_with_error(id, &error, shared),
     }
 }
 
-/// Our close frame is written and the peer's is there, or does not matter: now we end our side and read to the end of the
-/// peer's (RFC 6455 §7.1.1).
-fn shut_down(wire: &mut Wire, id: ConnId, shared: &mut Shared) {
-    match wire.stream.shutdown_write() {
-        Ok(()) => {
-            wire.flags.readable = true;
-            shared.schedule(id, &mut wire.flags);
+/// Our close frame is written and the peer's is there, or does not matter: now a server ends its side, and either reads to
+/// the end of the peer's, for as long as `close_timeout` allows.
+fn finish(wire: &mut Wire, id: ConnId, shared: &mut Shared) {
+    if wire.link.role().closes_first() {
+        if let Err(error) = wire.stream.shutdown_write() {
+            return wire.end_with_error(id, &error, shared);
         }
-        Err(error) => wire.end_with_error(id, &error, shared),
     }
+    wire.flags.readable = true;
+    shared.schedule(id, &mut wire.flags);
 }
 
 #[inline]

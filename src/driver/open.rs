@@ -121,8 +121,11 @@ impl<H: Handler<M>, M> Driver<'_, H, M> {
         let Some((wire, shared)) = self.core.wire_mut(id) else {
             return Ok(());
         };
-        // Nobody will say that a lone client is readable.
-        wire.flags.readable = shared.registrar.is_silent();
+        // Nobody will say of a lone client's socket that it is readable: what came with the handshake was said before it.
+        if shared.registrar.is_silent() {
+            wire.flags.readable = true;
+            shared.schedule(id, &mut wire.flags);
+        }
         let name = (TokenKind::Connection, id.0);
         let interests = Interest::READABLE | Interest::WRITABLE;
         shared

@@ -190,7 +190,7 @@ impl<H: Handler<M>, M> Driver<'_, H, M> {
             // What was carried is looked at as it is: what is wrong in it may show already.
             Ok(Arrived::Nothing) => self.dispatch(id, kept, budget),
             Ok(Arrived::Bytes(count)) => {
-                wire.note_heard(shared);
+                wire.note_heard(id, shared);
                 shared.counters.received.bytes += count as u64;
                 budget.spend_bytes(count);
                 let direct = count.min(direct_len);
@@ -250,7 +250,7 @@ impl<H: Handler<M>, M> Driver<'_, H, M> {
             Err(error) => wire.end_with_error(id, &error, shared),
             Ok(Arrived::Bytes(count)) => {
                 wire.link.inbox.read_ahead_arrived(count);
-                wire.note_heard(shared);
+                wire.note_heard(id, shared);
                 shared.counters.received.bytes += count as u64;
                 self.report_read(id, count, 0);
                 return true;
@@ -292,9 +292,12 @@ impl<H: Handler<M>, M> Driver<'_, H, M> {
 impl Wire {
     /// Bytes of the peer's arrived.
     #[inline]
-    fn note_heard(&mut self, shared: &mut Shared) {
+    fn note_heard(&mut self, id: ConnId, shared: &mut Shared) {
         if let Some(time) = self.link.deadlines.heard(shared.now) {
             shared.counters.rare().round_trips.add(time);
+            // The timer waits for the answer's time to be over, which may be later than the next ping is due. Just heard of,
+            // the peer is late with nothing.
+            let _ = self.arm(id, shared);
         }
     }
 

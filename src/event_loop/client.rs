@@ -7,14 +7,14 @@ use std::{
 use mio::{Events, Interest, Poll, Registry, Token, event::Source};
 use rand_chacha::rand_core::CryptoRng;
 
-use super::fire_timers;
+use super::{fire_timers, readiness};
 use crate::{
     client::Dialler,
     config::{Config, ConfigError},
     connection::CloseCause,
     driver::{
         Conn, ConnId, Connect, Connections, Core, DialError, DialId, Driver, Handler, Readiness,
-        Visit,
+        Timer, Visit,
     },
     protocol::CloseCode,
     transport::Registrar,
@@ -30,6 +30,12 @@ use crate::{
 ///   way to spin on one socket;
 /// * on a poll of the owner's, or as a foreign source of an event loop: it is a [`Source`]. After each event with its token,
 ///   and when [`deadline`](Self::deadline) is over, call `turn` with `ZERO`.
+///
+/// It is on one poll at a time, the last one that it was put on: registering it anywhere takes it off the poll where it was, and
+/// so does waiting by itself.
+///
+/// [`Connections::shutdown`] is for good, as that of a loop: the attempt is given up, the connection closed with 1001 and ended
+/// by force after the deadline, and `connect` is refused from then on.
 ///
 /// Mask keys and the handshake's key are drawn from a cryptographic generator that the owner supplies.
 ///
@@ -84,6 +90,7 @@ pub enum ClientState {
 const OWN_TOKEN: Token = Token(0);
 /// Events that are fetched at a time: what they say does not matter, only that there is one.
 const MAX_EVENTS: usize = 2;
+const INTERESTS: Interest = Interest::READABLE.add(Interest::WRITABLE);
 
 impl<S> Client<S> {
     /// A client that is not connected. Of the configuration, everything counts that is not about listening or about how many
@@ -119,7 +126,7 @@ impl<S> Client<S> {
 
     /// The connection, to send on it between turns; what is staged is written in the next. `None` unless there is one.
     pub fn conn(&mut self) -> Option<Conn<'_, S>> {
-        let id = self.id()?;
+        let id = only(&self.core)?;
         Conn::new(&mut self.core, id, Visit::NONE)
     }
 
@@ -132,7 +139,7 @@ impl<S> Client<S> {
     /// Where the client stands.
     #[must_use]
     pub fn state(&self) -> ClientState {
-        match self.id().and_then(|id| self.core.slots.get(id.0)) {
+        match only(&self.core).and_then(|id| self.core.slots.get(id.0)) {
             Some(slot) if slot.wire.link.state().is_open() => ClientState::Open,
             Some(_) => ClientState::Closing,
             None if self.core.shared.dials > 0 => ClientState::Connecting,
@@ -151,17 +158,22 @@ impl<S> Client<S> {
         }
     }
 
-    /// Turns until there is no connection and no attempt any more.
+    /// Turns until nothing is to come any more: no connection, no attempt, and no timer of the application's, which may be
+    /// the one that connects again.
     ///
     /// # Errors
     /// The poll's.
     pub fn run<H: Handler<M, Session = S>, M>(&mut self, app: &mut H) -> io::Result<()> {
-        while self.turn(app, None)? != ClientState::Idle {}
+        self.turn(app, None)?;
+        while self.expects_something() {
+            self.turn(app, None)?;
+        }
         Ok(())
     }
 
     /// One pass: reads what is there, calls the handler, writes what was staged. When there is nothing to do it waits for at
-    /// most `timeout` (`None`: until there is); with `ZERO` it never asks a poll.
+    /// most `timeout` (`None`: until there is); with `ZERO` it never asks a poll. It does not wait when nothing is to come:
+    /// `Idle`, without a timer of the application's.
     ///
     /// # Errors
     /// The poll's. Errors of the connection come to the handler.
@@ -172,17 +184,25 @@ impl<S> Client<S> {
     ) -> io::Result<ClientState> {
         self.core.shared.now = Instant::now();
         let before = self.progress();
-        // Sockets that a poll watches need not be tried: what was read until it was dry will be announced.
-        let watched = self.poll.is_some();
-        self.pass(app, !watched || timeout == Some(Duration::ZERO));
-        let idle =
-            self.progress() == before && !self.has_work() && self.state() != ClientState::Idle;
-        if timeout != Some(Duration::ZERO) && idle {
-            self.wait(timeout)?;
+        let spins = timeout == Some(Duration::ZERO);
+        // Sockets that our poll watches need not be tried: what was read until it was dry will be announced.
+        let tried = spins || self.poll.is_none();
+        self.pass(app, tried.then(|| self.guess()));
+        let idle = self.progress() == before && !self.has_work() && self.expects_something();
+        if !spins && idle {
+            let ready = self.wait(timeout)?;
             self.core.shared.now = Instant::now();
-            self.pass(app, true);
+            self.pass(app, Some(ready));
         }
         Ok(self.state())
+    }
+
+    /// True exactly when an event or a timer is to come.
+    fn expects_something(&self) -> bool {
+        let shared = &self.core.shared;
+        // As a loop that has shut down, it does not wait for what can begin nothing any more.
+        let awaits_timer = shared.app_timers > 0 && !shared.shutting_down;
+        self.state() != ClientState::Idle || awaits_timer
     }
 
     /// Something that changes with whatever a pass does.
@@ -191,28 +211,28 @@ impl<S> Client<S> {
         (shared.counters.progress(), shared.app_timers, self.state())
     }
 
-    fn id(&self) -> Option<ConnId> {
-        self.core.slots.key_at(0).map(ConnId)
-    }
-
     fn has_work(&self) -> bool {
         self.core.has_work() || self.dialler.has_work()
     }
 
-    fn pass<H: Handler<M, Session = S>, M>(&mut self, app: &mut H, try_sockets: bool) {
-        let id = self.id();
-        let mut driver = Driver::new(app, &mut self.core, &mut self.scratch);
-        if self.dialler.has_work() {
-            self.dialler.answer_bell();
+    /// What to take the sockets for when nobody has said what they are ready for.
+    fn guess(&self) -> Readiness {
+        Readiness {
+            readable: true,
+            writable: true,
+            // The owner's poll tells the owner, and only once: a short read must not be taken for the last.
+            hung_up: self.poll.is_none() && self.core.shared.registrar.is_watched(),
         }
-        if try_sockets {
+    }
+
+    /// Tries the sockets if they are `ready` for something, and does everything else that is to be done.
+    fn pass<H: Handler<M, Session = S>, M>(&mut self, app: &mut H, ready: Option<Readiness>) {
+        let mut driver = Driver::new(app, &mut self.core, &mut self.scratch);
+        self.dialler.answer_bell();
+        if let Some(ready) = ready {
             self.dialler.try_all(&mut driver);
-            if let Some(id) = id {
-                let ready = Readiness {
-                    readable: true,
-                    writable: true,
-                    hung_up: false,
-                };
+            // One that has just opened too: behind the 101 there may be more.
+            if let Some(id) = only(driver.core) {
                 driver.handle_event(id, ready);
             }
         }
@@ -222,16 +242,20 @@ impl<S> Client<S> {
             };
             driver.handle_ready(id);
         }
-        // A client accepts nothing.
-        fire_timers(&mut driver, &mut self.dialler, |_, _| {});
-        if driver.core.shared.shutdown.take().is_some() {
-            close(&mut driver, &mut self.dialler, id);
+        // A client accepts nothing: what is neither a connection's nor an attempt's is the end of a shutdown.
+        fire_timers(&mut driver, &mut self.dialler, |driver, _| {
+            force(driver.core)
+        });
+        if let Some(asked) = driver.core.shared.shutdown.take() {
+            let (deadline, _) = *asked;
+            shut_down(&mut driver, &mut self.dialler, deadline);
         }
         driver.settle();
         self.dialler.work(&mut driver);
     }
 
-    fn wait(&mut self, timeout: Option<Duration>) -> io::Result<()> {
+    /// Waits for an event, and returns what the events say.
+    fn wait(&mut self, timeout: Option<Duration>) -> io::Result<Readiness> {
         if self.poll.is_none() {
             let poll = Poll::new()?;
             self.watch(poll.registry(), OWN_TOKEN)?;
@@ -244,22 +268,39 @@ impl<S> Client<S> {
             (Some(timeout), Some(left)) => Some(timeout.min(left)),
             (timeout, left) => timeout.or(left),
         };
-        let Some(waiting) = &mut self.poll else {
-            return Ok(());
-        };
-        let (poll, events) = &mut **waiting;
-        match poll.poll(events, timeout) {
-            Err(error) if error.kind() != io::ErrorKind::Interrupted => Err(error),
-            _ => Ok(()),
+        let mut ready = self.guess();
+        if let Some(waiting) = &mut self.poll {
+            let (poll, events) = &mut **waiting;
+            match poll.poll(events, timeout) {
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                result => {
+                    result?;
+                    ready.hung_up = events.iter().any(|event| readiness(event).hung_up);
+                }
+            }
         }
+        Ok(ready)
     }
 
     /// Announces every socket to a poll, those that come later too.
     fn watch(&mut self, registry: &Registry, token: Token) -> io::Result<()> {
-        let interests = Interest::READABLE | Interest::WRITABLE;
+        self.leave()?;
         self.core.shared.registrar = Registrar::Alone(Some((registry.try_clone()?, token)));
         self.sources()
-            .try_for_each(|source| source.register(registry, token, interests))
+            .try_for_each(|source| source.register(registry, token, INTERESTS))
+    }
+
+    /// Takes every socket off the poll that watches them, if there is one.
+    fn leave(&mut self) -> io::Result<()> {
+        let left = std::mem::replace(&mut self.core.shared.registrar, Registrar::Alone(None));
+        self.sources()
+            .try_for_each(|source| left.deregister(source))?;
+        if let Some(slot) = only(&self.core).and_then(|id| self.core.slot_mut(id)) {
+            // The next poll says it again; without one, every turn asks.
+            slot.wire.flags.hung_up = false;
+        }
+        self.poll = None;
+        Ok(())
     }
 
     /// Everything that a poll has to watch.
@@ -273,39 +314,57 @@ impl<S> Client<S> {
     }
 }
 
-/// What a shutdown means to a lone client: the connection is closed, an attempt given up.
-fn close<H: Handler<M>, M>(
+/// What a shutdown means to a lone client: the attempt is given up, the connection is closed, and after `deadline` ended.
+fn shut_down<H: Handler<M>, M>(
     driver: &mut Driver<'_, H, M>,
     dialler: &mut Dialler<H::Session>,
-    id: Option<ConnId>,
+    deadline: Duration,
 ) {
+    driver.core.shared.shutting_down = true;
     dialler.abort(driver);
-    if let Some((wire, shared)) = id.and_then(|id| driver.core.wire_mut(id)) {
-        if let Some(id) = id {
-            wire.close(id, CloseCode::GOING_AWAY, CloseCause::Shutdown, shared);
-        }
+    let Some(id) = only(driver.core) else {
+        return;
+    };
+    if let Some((wire, shared)) = driver.core.wire_mut(id) {
+        wire.close(id, CloseCode::GOING_AWAY, CloseCause::Shutdown, shared);
+        // A second call can bring the deadline forward: the earlier one ends it.
+        let at = shared.now + deadline;
+        shared.timers.insert(at, Timer::Shutdown);
     }
+}
+
+/// The deadline of a shutdown is over.
+fn force<S>(core: &mut Core<S>) {
+    let Some(id) = only(core) else {
+        return;
+    };
+    if let Some((wire, shared)) = core.wire_mut(id) {
+        wire.end(id, CloseCause::Shutdown, shared);
+    }
+}
+
+/// The one connection, if there is one.
+fn only<S>(core: &Core<S>) -> Option<ConnId> {
+    core.slots.key_at(0).map(ConnId)
 }
 
 /// On a poll of the owner's. Everything that the client watches gets the one token, and is watched for reading and writing,
 /// whatever `interests` says.
 impl<S> Source for Client<S> {
     fn register(&mut self, registry: &Registry, token: Token, _: Interest) -> io::Result<()> {
-        self.poll = None;
         self.watch(registry, token)
     }
 
     fn reregister(&mut self, registry: &Registry, token: Token, _: Interest) -> io::Result<()> {
-        let interests = Interest::READABLE | Interest::WRITABLE;
-        self.core.shared.registrar = Registrar::Alone(Some((registry.try_clone()?, token)));
-        self.sources()
-            .try_for_each(|source| source.reregister(registry, token, interests))
+        self.watch(registry, token)
     }
 
-    fn deregister(&mut self, registry: &Registry) -> io::Result<()> {
-        self.core.shared.registrar = Registrar::Alone(None);
-        self.sources()
-            .try_for_each(|source| source.deregister(registry))
+    fn deregister(&mut self, _: &Registry) -> io::Result<()> {
+        match self.poll {
+            // It has left the owner's poll to wait by itself.
+            Some(_) => Ok(()),
+            None => self.leave(),
+        }
     }
 }
 
@@ -316,3 +375,7 @@ impl<S> fmt::Debug for Client<S> {
             .finish_non_exhaustive()
     }
 }
+
+#[cfg(test)]
+#[path = "client_tests.rs"]
+mod tests;

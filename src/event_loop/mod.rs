@@ -361,12 +361,12 @@ fn handle_ready<H: Handler<M>, M>(driver: &mut Driver<'_, H, M>) {
     }
 }
 
-/// Fires what is due. A timer that is set in here with no delay fires in the next turn at the earliest. What only a server
-/// has timers for goes to `accepting`.
+/// Fires what is due. A timer that is set in here with no delay fires in the next turn at the earliest. What not both a loop
+/// and a lone client have timers for goes to `other`.
 fn fire_timers<H: Handler<M>, M>(
     driver: &mut Driver<'_, H, M>,
     dialler: &mut Dialler<H::Session>,
-    mut accepting: impl FnMut(&mut Driver<'_, H, M>, Timer),
+    mut other: impl FnMut(&mut Driver<'_, H, M>, Timer),
 ) {
     let now = driver.core.shared.now;
     let mark = driver.core.shared.timers.mark();
@@ -375,7 +375,7 @@ fn fire_timers<H: Handler<M>, M>(
             Timer::Connection(conn) => handle_deadline(driver.core, conn),
             Timer::Dial(key) => dialler.handle_timer(key, driver),
             Timer::Application(data) => driver.handle_timer(id, data),
-            Timer::Handshake(_) | Timer::Accept => accepting(driver, timer),
+            Timer::Handshake(_) | Timer::Accept | Timer::Shutdown => other(driver, timer),
         }
     }
 }

@@ -47,19 +47,18 @@ impl Client<()> {
             buffer,
             pulled: None,
         };
-        loop {
+        // Timers of the application's are not waited for: what would they be told here?
+        while self.state() != ClientState::Idle {
             let left = end.map(|end| end.saturating_duration_since(Instant::now()));
             let state = self.turn(&mut puller, left)?;
             if let Some(pulled) = puller.pulled.take() {
                 return Ok(pulled);
             }
-            if state == ClientState::Idle {
-                return Ok(Pulled::Closed(None));
-            }
-            if left == Some(Duration::ZERO) {
+            if left == Some(Duration::ZERO) && state != ClientState::Idle {
                 return Ok(Pulled::TimedOut);
             }
         }
+        Ok(Pulled::Closed(None))
     }
 }
 

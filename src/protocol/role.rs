@@ -7,3 +7,12 @@ pub enum Role {
     /// Opened the connection: receives unmasked frames and sends masked ones.
     Client,
 }
+
+impl Role {
+    /// True exactly when this end closes the TCP connection first once the close handshake is over; the other one waits for
+    /// it, so that it is the server that keeps the address for a while (RFC 6455 §7.1.1).
+    #[must_use]
+    pub fn closes_first(self) -> bool {
+        self == Self::Server
+    }
+}

@@ -20,8 +20,8 @@ pub(crate) enum State {
     Closing,
     /// The peer has nothing more to say that matters; our close frame has to be written.
     Answering,
-    /// Our close frame is written and the write side is shut down. Input is thrown away until the peer ends, so that a
-    /// reset does not overtake our close frame.
+    /// Our close frame is written; a server has shut its write side down. Input is thrown away until the peer ends, so that
+    /// a reset does not overtake our close frame.
     Draining,
     /// Over. The slot waits to be retired.
     Ended,
@@ -46,7 +46,7 @@ impl State {
         self.change(matches!(self, Self::Open | Self::Closing), Self::Answering)
     }
 
-    /// All that was to be written is. True exactly when the write side is to be shut down now.
+    /// All that was to be written is. True exactly when nothing is left but the peer's end.
     #[must_use]
     pub(crate) fn flushed(&mut self) -> bool {
         self.change(matches!(self, Self::Answering), Self::Draining)

@@ -31,7 +31,8 @@ pub struct Remote<M> {
 
 struct Bell {
     pipe: pipe::Sender,
-    /// True exactly when a byte is on its way that the loop has not answered: a second one would say nothing new.
+    /// True exactly when a byte is in the pipe, or about to be, that the loop has not read: a second one would say nothing
+    /// new.
     rung: AtomicBool,
     /// Messages in the channel.
     waiting: AtomicUsize,
@@ -96,12 +97,16 @@ impl<M> Mailbox<M> {
         &mut self.bell_end
     }
 
-    /// The poll was woken.
+    /// The poll was woken, perhaps by this. To be called before messages are taken.
     pub(crate) fn answer_bell(&mut self) {
-        // Read first, then open the bell again: a byte rung in between is read by nobody and wakes the next poll.
-        let mut bytes = [0; 16];
-        while matches!(self.bell_end.read(&mut bytes), Ok(count) if count > 0) {}
-        self.bell.rung.store(false, Ordering::SeqCst);
+        if !self.bell.rung.load(Ordering::SeqCst) {
+            return;
+        }
+        // Who has rung may not have written yet. Opened again before its byte is here, the bell would stay rung for ever.
+        let mut byte = [0];
+        if matches!(self.bell_end.read(&mut byte), Ok(1)) {
+            self.bell.rung.store(false, Ordering::SeqCst);
+        }
     }
 
     /// Messages that wait now.
@@ -127,6 +132,15 @@ impl<M> Remote<M> {
     /// # Errors
     /// The message, when `mailbox_capacity` messages are waiting or the loop is gone.
     pub fn post(&self, message: M) -> Result<(), PostError<M>> {
+        self.send(message)?;
+        if self.rings() {
+            self.write();
+        }
+        Ok(())
+    }
+
+    /// The first part of a post: nobody is woken yet.
+    pub(crate) fn send(&self, message: M) -> Result<(), PostError<M>> {
         // Counted before it is sent, so that the count never falls below zero.
         self.bell.waiting.fetch_add(1, Ordering::SeqCst);
         if let Err(error) = self.sender.try_send(message) {
@@ -142,11 +156,18 @@ impl<M> Remote<M> {
                 },
             });
         }
-        if !self.bell.rung.swap(true, Ordering::SeqCst) {
-            // A full pipe wakes the poll just as well.
-            let _ = (&self.bell.pipe).write(&[1]);
-        }
         Ok(())
+    }
+
+    /// True exactly when there is no byte on its way, so that one has to be written.
+    pub(crate) fn rings(&self) -> bool {
+        !self.bell.rung.swap(true, Ordering::SeqCst)
+    }
+
+    /// Rings: the poll wakes.
+    pub(crate) fn write(&self) {
+        // The pipe is empty; it takes a byte unless the loop is gone.
+        let _ = (&self.bell.pipe).write(&[1]);
     }
 }
 
@@ -183,3 +204,73 @@ impl<M> fmt::Display for PostError<M> {
 }
 
 impl<M> std::error::Error for PostError<M> {}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use mio::{Events, Poll, Token};
+
+    use super::*;
+
+    /// A mailbox of a lone client, as only these know an event from another by trying.
+    fn mailbox() -> (Mailbox<u32>, Remote<u32>, Poll) {
+        let poll = Poll::new().unwrap();
+        let registry = poll.registry().try_clone().unwrap();
+        let registrar = Registrar::Alone(Some((registry, Token(0))));
+        let mailbox = Mailbox::new(4, 0, &registrar).unwrap();
+        let remote = mailbox.remote();
+        (mailbox, remote, poll)
+    }
+
+    /// What the poll says now, as often as it says it.
+    fn is_woken(poll: &mut Poll) -> bool {
+        let mut events = Events::with_capacity(4);
+        poll.poll(&mut events, Some(Duration::ZERO)).unwrap();
+        !events.is_empty()
+    }
+
+    fn pass(mailbox: &mut Mailbox<u32>) -> Vec<u32> {
+        mailbox.answer_bell();
+        std::iter::from_fn(|| mailbox.take()).collect()
+    }
+
+    #[test]
+    fn a_pass_at_any_point_of_a_post_loses_no_wake_up() {
+        for at in 0..4 {
+            let (mut mailbox, remote, mut poll) = mailbox();
+            let mut heard = Vec::new();
+            let mut pass_if = |now| {
+                if now {
+                    heard.extend(pass(&mut mailbox));
+                }
+            };
+            pass_if(at == 0);
+            remote.send(1).unwrap();
+            pass_if(at == 1);
+            assert!(remote.rings());
+            pass_if(at == 2);
+            remote.write();
+            pass_if(at == 3);
+            // A pass for each wake-up, as a poll that is waited for has it.
+            while is_woken(&mut poll) {
+                heard.extend(pass(&mut mailbox));
+            }
+            assert_eq!(heard, [1], "{at}");
+            remote.post(2).unwrap();
+            assert!(is_woken(&mut poll), "{at}");
+            assert_eq!(pass(&mut mailbox), [2], "{at}");
+        }
+    }
+
+    #[test]
+    fn posts_in_a_row_ring_once() {
+        let (mut mailbox, remote, mut poll) = mailbox();
+        remote.post(1).unwrap();
+        assert!(is_woken(&mut poll));
+        remote.post(2).unwrap();
+        assert!(!is_woken(&mut poll));
+        assert_eq!(pass(&mut mailbox), [1, 2]);
+        assert!(!mailbox.has_work());
+    }
+}

@@ -62,6 +62,11 @@ impl Registrar {
         }
     }
 
+    /// True exactly when a poll watches what was registered.
+    pub(crate) fn is_watched(&self) -> bool {
+        !matches!(self, Self::Alone(None))
+    }
+
     /// True exactly when no event will tell that a socket is ready: it has to be tried.
     pub(crate) fn is_silent(&self) -> bool {
         matches!(self, Self::Alone(_))

@@ -155,41 +155,95 @@ fn parse_length(text: &[u8]) -> Option<u64> {
     core::str::from_utf8(text).ok()?.parse().ok()
 }
 
-/// Length in bytes of a chunked body with everything that frames it; `None` while its end is not there, and when it is not
-/// chunked after all. RFC 9112 §7.1.
-pub(crate) fn chunked_len(body: &[u8]) -> Option<usize> {
-    let mut at = 0;
-    loop {
-        let line = line(body.get(at..)?)?;
-        at += line.len() + 2;
-        let digits = line.split(|byte| *byte == b';').next()?.trim_ascii();
-        // The parser of the standard library would take a sign.
-        if !digits.iter().all(u8::is_ascii_hexdigit) {
-            return None;
+/// Looks for the end of a chunked body as it comes in (RFC 9112 §7.1). No byte is looked at twice.
+#[derive(Debug, Default)]
+pub(crate) struct ChunkedEnd {
+    part: Part,
+    /// Where the part begins that is looked for.
+    at: usize,
+    /// No line ends before.
+    scanned: usize,
+}
+
+/// A part of a chunked body.
+#[derive(Debug, Clone, Copy, Default)]
+enum Part {
+    /// The line with the size of a chunk.
+    #[default]
+    Size,
+    /// What ends the bytes of a chunk.
+    ChunkEnd,
+    /// A line of the trailer: a field, or the empty line at the end.
+    Trailer,
+    /// It is not chunked after all.
+    Broken,
+}
+
+impl ChunkedEnd {
+    /// Length in bytes of the body with everything that frames it; `None` while its end is not there, and when it is not
+    /// chunked after all. `body` is what there was before, and more.
+    pub(crate) fn find(&mut self, body: &[u8]) -> Option<usize> {
+        loop {
+            self.part = match self.part {
+                Part::Size => match parse_chunk_size(self.line(body)?) {
+                    Some(0) => Part::Trailer,
+                    Some(size) => self.skip(size),
+                    None => Part::Broken,
+                },
+                Part::ChunkEnd => match body.get(self.at..)? {
+                    [b'\r', b'\n', ..] => {
+                        self.skip(2);
+                        Part::Size
+                    }
+                    [] | [b'\r'] => return None,
+                    _ => Part::Broken,
+                },
+                Part::Trailer => match self.line(body)? {
+                    [] => return Some(self.at),
+                    _ => Part::Trailer,
+                },
+                Part::Broken => return None,
+            }
         }
-        match usize::from_str_radix(core::str::from_utf8(digits).ok()?, 16).ok()? {
-            0 => break,
-            size => at = at.checked_add(size)?,
-        }
-        if !body.get(at..)?.starts_with(b"\r\n") {
-            return None;
-        }
-        at += 2;
     }
-    // The trailer: fields, and an empty line.
-    loop {
-        let line = line(body.get(at..)?)?;
-        at += line.len() + 2;
-        if line.is_empty() {
-            return Some(at);
+
+    /// The next line without its end, once that is there.
+    fn line<'a>(&mut self, body: &'a [u8]) -> Option<&'a [u8]> {
+        let from = self.scanned.max(self.at);
+        let found = body
+            .get(from..)?
+            .windows(2)
+            .position(|pair| pair == b"\r\n");
+        let Some(end) = found.map(|end| from + end) else {
+            // The last byte may be the first of a line's end.
+            self.scanned = body.len().saturating_sub(1);
+            return None;
+        };
+        let line = &body[self.at..end];
+        self.at = end + 2;
+        Some(line)
+    }
+
+    /// Passes over so many bytes, behind which a chunk ends.
+    fn skip(&mut self, size: usize) -> Part {
+        match self.at.checked_add(size) {
+            Some(at) => {
+                self.at = at;
+                Part::ChunkEnd
+            }
+            None => Part::Broken,
         }
     }
 }
 
-/// The first line without its end, once that is there.
-fn line(bytes: &[u8]) -> Option<&[u8]> {
-    let end = bytes.windows(2).position(|window| window == b"\r\n")?;
-    Some(&bytes[..end])
+/// The size of a chunk, from its line, without extensions.
+fn parse_chunk_size(line: &[u8]) -> Option<usize> {
+    let digits = line.split(|byte| *byte == b';').next()?.trim_ascii();
+    // The parser of the standard library would take a sign.
+    if !digits.iter().all(u8::is_ascii_hexdigit) {
+        return None;
+    }
+    usize::from_str_radix(core::str::from_utf8(digits).ok()?, 16).ok()
 }
 
 /// What does not begin like a response at all is of no version of HTTP.
@@ -211,6 +265,39 @@ mod tests {
     fn with_head<T>(text: &str, check: impl FnOnce(&ResponseHead<'_>) -> T) -> T {
         let mut slots = HeaderSlots::new(16);
         check(&ResponseHead::parse(text.as_bytes(), &mut slots).unwrap())
+    }
+
+    fn chunked_len(body: &[u8]) -> Option<usize> {
+        ChunkedEnd::default().find(body)
+    }
+
+    #[test]
+    fn the_end_of_a_chunked_body_is_the_same_however_it_comes() {
+        let body = b"5;a=b\r\n0\r\n\r\n\r\n00A\r\n0123456789\r\n0\r\nX: \r\r\n\r\n";
+        for step in 1..body.len() {
+            let mut end = ChunkedEnd::default();
+            let mut len = 0;
+            while len < body.len() {
+                assert_eq!(end.find(&body[..len]), None, "{step} {len}");
+                len += step;
+            }
+            let more = [&body[..], &[b'x'; 100]].concat();
+            assert_eq!(end.find(&more[..len]), Some(body.len()), "{step}");
+        }
+    }
+
+    /// What was looked at is not looked at again: it may be anything by then.
+    #[test]
+    fn no_byte_of_a_chunked_body_is_looked_at_twice() {
+        let mut body = b"5\r\nhello\r\n".repeat(100);
+        let mut end = ChunkedEnd::default();
+        assert_eq!(end.find(&body), None);
+        body.fill(b'x');
+        body.extend(b"1\r\n");
+        assert_eq!(end.find(&body), None);
+        body.fill(b'x');
+        body.extend(b"y\r\n0\r\n\r\n");
+        assert_eq!(end.find(&body), Some(body.len()));
     }
 
     #[test]

@@ -34,7 +34,7 @@ pub use accept_key::{ClientKey, accept_key, is_valid_key};
 pub use client_check::{Accepted, check_response};
 pub use client_error::ResponseError;
 pub use client_request::{ClientRequest, ClientRequestError};
-pub(crate) use client_response::chunked_len;
+pub(crate) use client_response::ChunkedEnd;
 pub use client_response::{BodyLength, ResponseHead, body_length};
 pub use cookie::cookie;
 pub use deferred::DeferredResponse;
