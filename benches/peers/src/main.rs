@@ -25,7 +25,7 @@ use std::path::PathBuf;
 
 use clap::{Parser, Subcommand};
 
-use crate::{load::Outcome, plan::Selection};
+use crate::{load::Outcome, plan::Selection, results::Machine};
 
 /// Measures wsloop, other WebSocket libraries and the least that is possible, all in turn.
 #[derive(Parser)]
@@ -52,8 +52,10 @@ fn main() -> Outcome<()> {
     if let Some(Serve::Serve(options)) = arguments.serve {
         return servers::serve(&options);
     }
+    // Before this process is confined to one core.
+    let machine = Machine::this();
     process::pin(process::LOAD_CORE)?;
     process::allow_descriptors()?;
-    let results = arguments.selection.run()?;
+    let results = arguments.selection.run(machine)?;
     report::write(&results, &arguments.out)
 }

@@ -8,15 +8,14 @@ use indicatif::{ProgressBar, ProgressStyle};
 
 use crate::{
     load::Outcome,
-    results::Results,
+    results::{Machine, Results},
     run::{self, Times},
     scenario::{Measure, Metric, Scenario},
     servers::{Deflate, Peer, Role},
 };
 
-/// A run in which more of the time than this was lost to others is run again, this often at most.
+/// A run in which more of the time than this was lost to others is run again.
 const MAX_DISTURBED: f64 = 0.08;
-const MAX_TRIES: usize = 5;
 /// Bytes under way at a time, at most: what would be more is left out.
 const MAX_IN_FLIGHT: usize = 1 << 30;
 /// Messages a second where uWebSockets cannot be asked for half of what it bears.
@@ -54,11 +53,14 @@ pub(crate) struct Selection {
     /// Milliseconds that a run is measured for, after a quarter of it for warming up
     #[arg(long, default_value_t = 400, value_parser = clap::value_parser!(u64).range(1..))]
     milliseconds: u64,
+    /// How often a run is tried that others disturb
+    #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..))]
+    tries: u32,
 }
 
 impl Selection {
     /// Runs everything that was chosen.
-    pub(crate) fn run(&self) -> Outcome<Results> {
+    pub(crate) fn run(&self, machine: Machine) -> Outcome<Results> {
         let peers = or_all(&self.peer);
         let scenarios = self.scenarios();
         let total: usize = scenarios
@@ -68,7 +70,7 @@ impl Selection {
         let bar = ProgressBar::new(total as u64).with_style(ProgressStyle::with_template(
             "{bar:30} {pos}/{len} {elapsed}, {eta} left: {wide_msg}",
         )?);
-        let mut results = Results::new(self.repeats);
+        let mut results = Results::new(machine, self.repeats);
         for scenario in &scenarios {
             self.run_one(scenario, &scenario.peers(&peers), &bar, &mut results)?;
         }
@@ -127,7 +129,7 @@ impl Selection {
             measured,
         };
         let mut best = run::run(scenario, peer, times, pace)?;
-        for _ in 1..MAX_TRIES {
+        for _ in 1..self.tries {
             if best.disturbed <= MAX_DISTURBED {
                 break;
             }

@@ -46,9 +46,9 @@ struct Cell {
 }
 
 impl Results {
-    pub(crate) fn new(repeats: u32) -> Self {
+    pub(crate) fn new(machine: Machine, repeats: u32) -> Self {
         Self {
-            machine: Machine::this(),
+            machine,
             repeats,
             disturbed: 0,
             values: BTreeMap::new(),
@@ -107,7 +107,7 @@ impl Results {
 }
 
 impl Machine {
-    fn this() -> Self {
+    pub(crate) fn this() -> Self {
         let read = |file: &str| fs::read_to_string(file).unwrap_or_default();
         let processor = read("/proc/cpuinfo").lines().find_map(|line| {
             Some(
@@ -180,7 +180,7 @@ mod tests {
             idle: 0,
             in_flight: 1,
         };
-        let mut results = Results::new(3);
+        let mut results = Results::new(Machine::this(), 3);
         // The machine was three times slower in the second turn.
         for (least, wsloop) in [(100.0, 110.0), (300.0, 330.0), (100.0, 120.0)] {
             for (peer, value) in [(LEAST, least), (Peer::Wsloop, wsloop)] {
