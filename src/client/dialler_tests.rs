@@ -13,8 +13,8 @@ use socket2::{Domain, Socket, Type};
 
 use super::*;
 use crate::{
-    driver::{Conn, Connections, Core, Message},
-    protocol::handshake::accept_key,
+    driver::{Conn, Connections, Core, Message, Proxy},
+    protocol::{handshake::accept_key, proxy::ProxyError},
     transport::Registrar,
 };
 
@@ -316,6 +316,29 @@ fn the_last_error_is_the_one_that_is_reported() {
     for (addresses, error) in cases {
         assert_eq!(Stage::new(&addresses).expect_failed(), *error);
     }
+}
+
+/// It has said why, and resets the connection before it is asked for anything.
+#[test]
+fn a_proxy_that_refuses_before_it_is_asked_is_heard() {
+    let (listener, proxy) = listen(Ipv4Addr::LOCALHOST);
+    let connect = Connect::to("ws://example.com").unwrap();
+    let connect = connect.proxy(Proxy::http("localhost", proxy.port()).unwrap());
+    let mut stage = Stage::with(&[proxy], connect);
+    let end = Instant::now() + PATIENCE;
+    let mut stream = loop {
+        assert!(Instant::now() < end, "nobody connects");
+        match accepted(&listener) {
+            Some(stream) => break stream,
+            None => std::thread::yield_now(),
+        }
+    };
+    stream.write_all(b"HTTP/1.1 403 No\r\n\r\n").unwrap();
+    let socket = Socket::from(stream);
+    socket.set_linger(Some(Duration::ZERO)).unwrap();
+    drop(socket);
+    let refused = ConnectError::Proxy(ProxyError::Refused { status: 403 });
+    assert_eq!(stage.expect_failed(), refused);
 }
 
 #[test]

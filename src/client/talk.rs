@@ -90,28 +90,43 @@ impl Talk {
     fn step_tunnel(&mut self, around: &Surroundings<'_>) -> Result<bool, ConnectError> {
         let failed = |error: io::Error| ConnectError::Io(error.kind());
         while !self.tunnel.is_done() {
-            if !self.write_to_proxy().map_err(failed)? {
-                return Ok(false);
-            }
-            let mut chunk = [0; 512];
-            let room = around.max_leftover.min(chunk.len());
-            match self.stream.read(&mut chunk[..room]) {
-                Ok(0) => return Err(ConnectError::Io(ErrorKind::UnexpectedEof)),
-                Ok(count) => {
-                    let progress = self
-                        .tunnel
-                        .handle_input(&chunk[..count])
-                        .map_err(ConnectError::Proxy)?;
-                    // What is behind the proxy's last word is the server's first.
-                    self.answer
-                        .extend_from_slice(&chunk[progress.consumed..count]);
-                }
-                Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(false),
-                Err(error) if error.kind() == ErrorKind::Interrupted => {}
-                Err(error) => return Err(failed(error)),
+            // Also when nothing can be written: a proxy may refuse before it has read what it is asked.
+            let unwritable = match self.write_to_proxy() {
+                Ok(true) => None,
+                Ok(false) => return Ok(false),
+                Err(error) => Some(error),
+            };
+            match (self.read_from_proxy(around), unwritable) {
+                (Ok(true), _) => {}
+                (Ok(false), None) => return Ok(false),
+                (Err(ConnectError::Proxy(error)), _) => return Err(ConnectError::Proxy(error)),
+                (_, Some(error)) => return Err(failed(error)),
+                (Err(error), None) => return Err(error),
             }
         }
         Ok(true)
+    }
+
+    /// One read of what the proxy says. `Ok(false)` when it says nothing for now.
+    fn read_from_proxy(&mut self, around: &Surroundings<'_>) -> Result<bool, ConnectError> {
+        let mut chunk = [0; 512];
+        let room = around.max_leftover.min(chunk.len());
+        match self.stream.read(&mut chunk[..room]) {
+            Ok(0) => Err(ConnectError::Io(ErrorKind::UnexpectedEof)),
+            Ok(count) => {
+                let progress = self
+                    .tunnel
+                    .handle_input(&chunk[..count])
+                    .map_err(ConnectError::Proxy)?;
+                // What is behind the proxy's last word is the server's first.
+                self.answer
+                    .extend_from_slice(&chunk[progress.consumed..count]);
+                Ok(true)
+            }
+            Err(error) if error.kind() == ErrorKind::WouldBlock => Ok(false),
+            Err(error) if error.kind() == ErrorKind::Interrupted => Ok(true),
+            Err(error) => Err(ConnectError::Io(error.kind())),
+        }
     }
 
     /// Writes what the proxy has to be told. `Ok(false)` while there is more.
