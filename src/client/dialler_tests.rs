@@ -13,8 +13,8 @@ use socket2::{Domain, Socket, Type};
 
 use super::*;
 use crate::{
-    driver::{Conn, Connections, Core, Message, Proxy},
-    protocol::{handshake::accept_key, proxy::ProxyError},
+    driver::{Conn, Connections, Core, Message},
+    protocol::handshake::accept_key,
     transport::Registrar,
 };
 
@@ -181,9 +181,14 @@ fn listen(address: impl Into<std::net::IpAddr>) -> (TcpListener, SocketAddr) {
     (listener, address)
 }
 
-/// An address where nobody listens.
+/// An address where nobody listens, and nobody else will: it stays bound to the end of the tests.
 fn refusing() -> SocketAddr {
-    listen(Ipv4Addr::LOCALHOST).1
+    let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+    let any = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
+    socket.bind(&any.into()).unwrap();
+    let address = socket.local_addr().unwrap().as_socket().unwrap();
+    std::mem::forget(socket);
+    address
 }
 
 /// An address that TCP connects to never: of several hosts at once.
@@ -316,29 +321,6 @@ fn the_last_error_is_the_one_that_is_reported() {
     for (addresses, error) in cases {
         assert_eq!(Stage::new(&addresses).expect_failed(), *error);
     }
-}
-
-/// It has said why, and resets the connection before it is asked for anything.
-#[test]
-fn a_proxy_that_refuses_before_it_is_asked_is_heard() {
-    let (listener, proxy) = listen(Ipv4Addr::LOCALHOST);
-    let connect = Connect::to("ws://example.com").unwrap();
-    let connect = connect.proxy(Proxy::http("localhost", proxy.port()).unwrap());
-    let mut stage = Stage::with(&[proxy], connect);
-    let end = Instant::now() + PATIENCE;
-    let mut stream = loop {
-        assert!(Instant::now() < end, "nobody connects");
-        match accepted(&listener) {
-            Some(stream) => break stream,
-            None => std::thread::yield_now(),
-        }
-    };
-    stream.write_all(b"HTTP/1.1 403 No\r\n\r\n").unwrap();
-    let socket = Socket::from(stream);
-    socket.set_linger(Some(Duration::ZERO)).unwrap();
-    drop(socket);
-    let refused = ConnectError::Proxy(ProxyError::Refused { status: 403 });
-    assert_eq!(stage.expect_failed(), refused);
 }
 
 #[test]

@@ -238,3 +238,53 @@ impl Talk {
 
 /// Bytes that are read at a time.
 const READ_STEP: usize = 2048;
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        net::TcpListener,
+        time::{Duration, Instant},
+    };
+
+    use super::*;
+    use crate::{
+        config::Config,
+        driver::Proxy,
+        memory::Key,
+        protocol::proxy::ProxyError,
+        transport::{Registrar, SocketOptions, TokenKind},
+    };
+
+    /// It has said why, and resets the connection before it is asked for anything.
+    #[test]
+    fn a_proxy_that_refuses_before_it_is_asked_is_heard() {
+        let listener = TcpListener::bind(("127.0.0.1", 0)).unwrap();
+        let address = listener.local_addr().unwrap();
+        let stream = mio::net::TcpStream::connect(address).unwrap();
+        let (mut proxy, _) = listener.accept().unwrap();
+        proxy.write_all(b"HTTP/1.1 403 No\r\n\r\n").unwrap();
+        let proxy = socket2::Socket::from(proxy);
+        proxy.set_linger(Some(Duration::ZERO)).unwrap();
+        drop(proxy);
+
+        let connect = Connect::to("ws://example.com").unwrap();
+        let connect = connect.proxy(Proxy::http("127.0.0.1", address.port()).unwrap());
+        let mut talk = Talk::new(Stream::Tcp(stream), connect.tunnel().unwrap(), Vec::new());
+        let surroundings = Surroundings {
+            registrar: &Registrar::Alone(None),
+            name: (TokenKind::Dial, Key::from_parts(0, 0)),
+            sockets: SocketOptions::new(&Config::default()),
+            now: Instant::now(),
+            max_head_size: 8192,
+            max_leftover: 4096,
+        };
+        let step = talk.step(&ClientKey::new([0; 16]), &connect, &surroundings);
+        let Step::Failed(error) = step else {
+            panic!("the proxy refused")
+        };
+        assert_eq!(
+            error,
+            ConnectError::Proxy(ProxyError::Refused { status: 403 })
+        );
+    }
+}
