@@ -164,6 +164,19 @@ fn files_are_short_and_finished() {
     }
 }
 
+/// A number as documentation or source have it: `262,144`, `512 KiB`, `256 * KIB`.
+fn number(text: &str) -> u64 {
+    let (digits, unit) = text.split_once(' ').unwrap_or((text, ""));
+    let digits: String = digits.chars().filter(char::is_ascii_digit).collect();
+    let shift = match unit.trim_start_matches("* ") {
+        "KiB" | "KIB" => 10,
+        "MiB" | "MIB" => 20,
+        "GiB" => 30,
+        _ => 0,
+    };
+    digits.parse::<u64>().unwrap() << shift
+}
+
 /// The README's table of settings says what the documentation of `Config` says.
 #[test]
 fn the_readme_lists_every_setting_with_its_default() {
@@ -180,11 +193,18 @@ fn the_readme_lists_every_setting_with_its_default() {
     {
         if let Some(text) = line.strip_prefix("///") {
             doc.push_str(text);
-        } else if let Some((name, _)) = line.split_once(": ").filter(|_| line.ends_with(';')) {
+        } else if let Some((name, value)) = line.split_once(": ").filter(|_| line.ends_with(';')) {
             let (_, default) = doc.split_once(" Default ").expect(name);
             let default = default.split(['.', ';']).next().unwrap();
             let row = format!("| `{name}` | {default} | ");
             assert!(readme.contains(&row), "no row {row:?}");
+            if let Some(bytes) = value.strip_prefix("usize = ") {
+                assert_eq!(
+                    number(default),
+                    number(bytes.trim_end_matches(';')),
+                    "{name}"
+                );
+            }
             doc.clear();
             count += 1;
         }

@@ -85,7 +85,7 @@ settings! {
     max_buffer_memory: usize = 1024 * MIB;
     /// Bytes of buffers that are kept for reuse while nobody needs them. Default 64 MiB.
     max_idle_buffer_memory: usize = 64 * MIB;
-    /// Size in bytes of the one buffer that the loop reads into. Default 131,072.
+    /// Size in bytes of the one buffer that the loop reads into. Default 262,144.
     scratch_size: usize = 256 * KIB;
 
     // Messages.
@@ -95,7 +95,7 @@ settings! {
     max_message_size: usize = 16 * MIB;
     /// True exactly when text messages are checked to be UTF-8 (RFC 6455 §8.1). Default true.
     check_utf8: bool = true;
-    /// Bytes read from one connection before the others get their turn. Default 256 KiB.
+    /// Bytes read from one connection before the others get their turn. Default 512 KiB.
     turn_bytes: usize = 512 * KIB;
     /// Messages, pings and pongs handled for one connection before the others get their turn. Default 4,096.
     turn_messages: usize = 4096;

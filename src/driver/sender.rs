@@ -55,8 +55,10 @@ impl Sender<'_> {
         }
     }
 
-    /// Sends a message from a borrowed slice. A small one is copied, to be written together with others; of a large one only
-    /// what the kernel does not take at once is copied. That text is UTF-8 is the caller's matter.
+    /// Sends a message from a borrowed slice. A small one is copied, to be written together with others. One of 2 KiB or more
+    /// that lies in the message at hand is written from there, together with others, when what was read has been handled; one
+    /// of 16 KiB or more from anywhere else is offered to the kernel at once. Of either only what the kernel does not take is
+    /// copied. That text is UTF-8 is the caller's matter.
     ///
     /// # Errors
     /// The reason; nothing was sent: `NotOpen`, `BacklogFull`, `OutOfBuffers`, `TooBig`.
