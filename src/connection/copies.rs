@@ -19,24 +19,6 @@ pub(super) const BORROW_MIN: usize = 2 * 1024;
 
 /// Messages and fragments from borrowed slices.
 impl Outbox {
-    /// Stages a copy of a message; a short one without further ado.
-    #[inline]
-    pub(crate) fn send_slice(
-        &mut self,
-        outgoing: Outgoing,
-        payload: &[u8],
-        limits: &SendLimits,
-        pools: &mut Pools,
-        out: &mut Output<'_, impl Write>,
-        flushed: impl FnMut(Sent),
-    ) -> Result<(), SendErrorKind> {
-        if self.cork_short(outgoing.kind, payload, limits, pools) {
-            return Ok(());
-        }
-        let parts = &[IoSlice::new(payload)];
-        self.send_copy(outgoing, parts, limits, pools, out, flushed)
-    }
-
     /// Stages a copy of a message, given in parts. A large one is offered to `out` first, and only the rest is copied.
     #[inline]
     pub(crate) fn send_copy(

@@ -253,7 +253,7 @@ impl Outbox {
     /// Stages a copy of a short message as most are sent: not compressed, not masked, and nothing is queued. False for any other,
     /// of which nothing is staged.
     #[inline]
-    pub(super) fn cork_short(
+    pub(crate) fn cork_short(
         &mut self,
         kind: MessageKind,
         payload: &[u8],

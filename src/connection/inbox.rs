@@ -84,7 +84,7 @@ impl Inbox {
     /// The next event of `input[*position..]`; moves `position` behind what was used up. `None` when the input says nothing
     /// more: what is left behind `position` is the start of a frame and must be kept with [`Inbox::keep`], or stand before what
     /// comes. A whole message of up to `room` bytes, header included, is left there until it is complete.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn next(
         &mut self,
         input: &mut [u8],
@@ -382,7 +382,7 @@ impl Unfinished {
 
 /// A message that is complete in the input, if it is of the kind that nearly all are; `None` for everything else, also for
 /// what breaks a rule.
-#[inline]
+#[inline(always)]
 fn plain_message(
     input: &mut [u8],
     position: &mut usize,

@@ -160,9 +160,16 @@ impl OutboxBench {
     /// As [`Conn::send_copy`](crate::Conn::send_copy).
     #[inline]
     pub fn stage(&mut self, payload: &[u8]) -> Result<(), SendErrorKind> {
-        self.outbox.send_slice(
-            MessageKind::Binary.into(),
-            payload,
+        let kind = MessageKind::Binary;
+        if self
+            .outbox
+            .cork_short(kind, payload, &self.limits, &mut self.pools)
+        {
+            return Ok(());
+        }
+        self.outbox.send_copy(
+            kind,
+            &[IoSlice::new(payload)],
             &self.limits,
             &mut self.pools,
             &mut Output::new(&mut self.kernel, &[]),

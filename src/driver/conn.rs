@@ -28,6 +28,13 @@ impl<'a, S> Conn<'a, S> {
         Some(Self { core, id, visit })
     }
 
+    /// As `new`, for a caller that has just looked the connection up.
+    #[inline]
+    pub(crate) fn at_hand(core: &'a mut Core<S>, id: ConnId, visit: Visit<'a>) -> Self {
+        debug_assert!(core.slots.get(id.0).is_some());
+        Self { core, id, visit }
+    }
+
     /// As `new`; `None` also when the application's sends are not accepted any more.
     #[inline]
     pub(crate) fn open(core: &'a mut Core<S>, id: ConnId, visit: Visit<'a>) -> Option<Self> {

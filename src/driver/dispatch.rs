@@ -72,6 +72,7 @@ impl<H: Handler<M>, M> Driver<'_, H, M> {
             if position == len && wire.link.inbox.is_at_rest() {
                 break;
             }
+            let is_open = wire.link.state().is_open();
             let held = wire.flags.hold_reading() || budget.has_no_message_left();
             let event = if held {
                 Ok(None)
@@ -84,7 +85,9 @@ impl<H: Handler<M>, M> Driver<'_, H, M> {
             };
             if let Ok(Some(Event::Message(kind, range))) = event {
                 budget.spend_message();
-                self.deliver_message(id, kind, range, position..len);
+                if is_open {
+                    self.deliver_message(id, kind, range, position..len);
+                }
                 continue;
             }
             self.write_borrowed(id, position);
@@ -142,7 +145,7 @@ impl<H: Handler<M>, M> Driver<'_, H, M> {
         }
     }
 
-    /// A message that lies in the scratch buffer, with `unread` behind it.
+    /// A message that lies in the scratch buffer, with `unread` behind it. The connection is open.
     #[inline]
     fn deliver_message(
         &mut self,
@@ -153,11 +156,10 @@ impl<H: Handler<M>, M> Driver<'_, H, M> {
     ) {
         let visit = Visit::new(id, &self.scratch[..unread.end], unread.start);
         let visit = visit.with_message(range.start);
-        if let Some(mut conn) = Conn::open(self.core, id, visit) {
-            conn.count_received_message();
-            let message = Message::borrowed(kind, &self.scratch[range]);
-            self.app.on_message(&mut conn, message);
-        }
+        let mut conn = Conn::at_hand(self.core, id, visit);
+        conn.count_received_message();
+        let message = Message::borrowed(kind, &self.scratch[range]);
+        self.app.on_message(&mut conn, message);
     }
 
     /// Hands one event to whom it concerns. `unread` is the part of the scratch buffer behind it.
@@ -170,7 +172,8 @@ impl<H: Handler<M>, M> Driver<'_, H, M> {
     ) {
         budget.spend_message();
         match event {
-            Event::Message(kind, range) => self.deliver_message(id, kind, range, unread),
+            // Has been delivered.
+            Event::Message(..) => {}
             Event::Compressed(kind, range) => self.deliver_compressed(id, kind, range, unread),
             Event::Assembled => self.deliver_assembled(id, unread),
             Event::Piece(piece, range) => self.deliver_piece(id, piece, range, unread),

@@ -69,21 +69,17 @@ impl Sender<'_> {
         payload: &[u8],
     ) -> Result<(), SendErrorKind> {
         self.check_open()?;
-        let id = self.id;
+        let outgoing = kind.into();
         let Shared {
-            pools,
-            settings,
-            notices,
-            ..
+            pools, settings, ..
         } = &mut *self.shared;
-        let Wire { link, stream, .. } = &mut *self.wire;
-        let limits = &settings.send_limits();
-        let out = &mut self.visit.output(id, stream);
-        let flushed = |payload| notices.sent(id, payload);
-        let result = link
-            .outbox
-            .send_slice(kind.into(), payload, limits, pools, out, flushed);
-        self.note_copy(result, payload.len())
+        let outbox = &mut self.wire.link.outbox;
+        // Most messages are short: for them the rest need not even be prepared.
+        if outbox.cork_short(outgoing.kind, payload, &settings.send_limits(), pools) {
+            self.staged_message(payload.len());
+            return Ok(());
+        }
+        self.send_copy_vectored(outgoing, &[IoSlice::new(payload)])
     }
 
     /// Sends several borrowed slices as one message, otherwise as [`send_copy`](Self::send_copy).
@@ -113,7 +109,11 @@ impl Sender<'_> {
                 notices.sent(id, payload)
             });
         let len = parts.iter().map(|part| part.len()).sum();
-        self.note_copy(result, len)
+        match result {
+            Ok(()) => self.staged_message(len),
+            Err(kind) => self.refused(kind, len),
+        }
+        result
     }
 
     /// Sends frames that were encoded before; small ones are copied, large ones shared. Any number of connections can be
@@ -258,19 +258,6 @@ impl Sender<'_> {
         } else {
             Err(SendErrorKind::NotOpen)
         }
-    }
-
-    #[inline]
-    fn note_copy(
-        &mut self,
-        result: Result<(), SendErrorKind>,
-        len: usize,
-    ) -> Result<(), SendErrorKind> {
-        match result {
-            Ok(()) => self.staged_message(len),
-            Err(kind) => self.refused(kind, len),
-        }
-        result
     }
 
     #[inline]
