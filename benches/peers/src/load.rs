@@ -16,7 +16,7 @@ use rustix::event::epoll::EventFlags;
 use crate::{frames::Counter, poller::Poller, servers::Deflate, upgrade};
 
 /// How long an answer may take.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
 /// What is read at a time, at most.
 const SCRATCH_LEN: usize = 512 * 1024;
 

@@ -89,15 +89,23 @@ impl Selection {
             Measure::Latency => self.pace(scenario)?,
             _ => DEFAULT_PACE,
         };
+        let mut peers = peers.to_vec();
         for _ in 0..self.repeats(scenario) {
-            for &peer in peers {
+            for peer in peers.clone() {
                 bar.set_message(format!(
                     "{}: {scenario}, {}",
                     scenario.measure.name(),
                     peer.name()
                 ));
-                let run = self.undisturbed(scenario, peer, pace)?;
-                results.add(scenario, peer, &run, run.disturbed > MAX_DISTURBED);
+                match self.undisturbed(scenario, peer, pace) {
+                    Ok(run) => results.add(scenario, peer, &run, run.disturbed > MAX_DISTURBED),
+                    // The others can be measured all the same.
+                    Err(error) if !peer.is_ours() => {
+                        results.failures.push(error.to_string());
+                        peers.retain(|other| *other != peer);
+                    }
+                    Err(error) => return Err(error),
+                }
                 bar.inc(1);
             }
         }

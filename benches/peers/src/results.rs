@@ -19,6 +19,8 @@ pub(crate) struct Results {
     pub(crate) repeats: u32,
     /// Runs that were disturbed each time they were tried.
     pub(crate) disturbed: usize,
+    /// What peers could not do, and why.
+    pub(crate) failures: Vec<String>,
     #[serde(serialize_with = "cells")]
     values: BTreeMap<(Scenario, Metric, Peer), Vec<f64>>,
 }
@@ -51,6 +53,7 @@ impl Results {
             machine,
             repeats,
             disturbed: 0,
+            failures: Vec::new(),
             values: BTreeMap::new(),
         }
     }

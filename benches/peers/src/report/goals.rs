@@ -217,9 +217,7 @@ impl Bound {
             Self::Times(_, to) => Some((ratio(to)?, Some(to))),
             Self::Best => {
                 let peers = results.peers(&[*scenario]).into_iter();
-                let others = peers.filter(|peer| {
-                    !matches!(peer, Peer::RawBytes | Peer::RawFrames | Peer::Wsloop)
-                });
+                let others = peers.filter(|peer| !peer.is_ours());
                 let ratios = others.filter_map(|peer| Some((ratio(peer)?, Some(peer))));
                 ratios.max_by(|(one, _), (other, _)| one.total_cmp(other))
             }

@@ -20,6 +20,9 @@ pub(super) fn all(results: &Results) -> String {
             results.disturbed
         ));
     }
+    for failure in &results.failures {
+        text.push_str(&format!("Left out: {failure}.\n"));
+    }
     for ((measure, metric), scenarios) in results.tables() {
         text.push_str(&format!(
             "\n## {}: {}\n\n{}\n",

@@ -125,6 +125,11 @@ impl Peer {
         }
     }
 
+    /// Not somebody else's: its failure is ours.
+    pub(crate) fn is_ours(self) -> bool {
+        matches!(self, Self::RawBytes | Self::RawFrames | Self::Wsloop)
+    }
+
     /// Whether it can do this at all.
     pub(crate) fn can(self, options: &Options) -> bool {
         match (self, options.service, options.deflate) {
@@ -142,7 +147,9 @@ impl Peer {
             // Its halves can be had apart only under an unstable feature.
             (Self::Fastwebsockets, Service::Broadcast, _) => false,
             (_, _, Deflate::Off) => true,
-            (Self::Wsloop | Self::Uwebsockets | Self::SockudoWs | Self::Yawc, ..) => true,
+            // Its client has no way to offer it.
+            (Self::SockudoWs, ..) => options.role == Role::Server,
+            (Self::Wsloop | Self::Uwebsockets | Self::Yawc, ..) => true,
             _ => false,
         }
     }

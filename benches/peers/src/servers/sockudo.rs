@@ -4,7 +4,7 @@ use bytes::BytesMut;
 use sockudo_ws::{
     CompressedWebSocketStream, Compression, Config, DeflateConfig, Message, WebSocketStream,
     handshake::{
-        build_response, client_handshake_with_headers, generate_accept_key, parse_request,
+        HandshakeResult, build_response, client_handshake, generate_accept_key, parse_request,
     },
 };
 use tokio::{
@@ -49,7 +49,7 @@ pub(super) fn serve(options: &Options) -> Result<(), Box<dyn Error>> {
                 .build();
             let deflate = compression.to_deflate_config();
             if role == Role::Client {
-                return dial(socket, config, deflate, batch).await;
+                return dial(socket, config, batch).await;
             }
             if shake_hands(&mut socket, deflate.as_ref()).await.is_none() {
                 return;
@@ -72,29 +72,14 @@ pub(super) fn serve(options: &Options) -> Result<(), Box<dyn Error>> {
     })
 }
 
-async fn dial(mut socket: TcpStream, config: Config, deflate: Option<DeflateConfig>, batch: bool) {
-    let offer = deflate.as_ref().map(|deflate| {
-        vec![(
-            "Sec-WebSocket-Extensions".to_owned(),
-            deflate.to_response_header(),
-        )]
-    });
-    if client_handshake_with_headers(&mut socket, "localhost", "/", None, offer.as_deref())
-        .await
-        .is_err()
-    {
+async fn dial(mut socket: TcpStream, config: Config, batch: bool) {
+    let handshake = client_handshake(&mut socket, "localhost", "/", None).await;
+    let Ok(HandshakeResult { leftover, .. }) = handshake else {
         return;
-    }
-    match deflate {
-        None => stream::echo(WebSocketStream::client(socket, config), batch).await,
-        Some(deflate) => {
-            stream::echo(
-                CompressedWebSocketStream::client(socket, config, deflate),
-                batch,
-            )
-            .await;
-        }
-    }
+    };
+    let socket =
+        WebSocketStream::from_raw_with_leftover(socket, sockudo_ws::Role::Client, config, leftover);
+    stream::echo(socket, batch).await;
 }
 
 /// As in its example `simple_echo`.
