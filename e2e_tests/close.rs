@@ -1,4 +1,4 @@
-use std::{io::Write, net::Shutdown, time::Duration};
+use std::{io::Write, net::Shutdown, sync::mpsc, time::Duration};
 
 use socket2::SockRef;
 use wsloop::{
@@ -6,7 +6,7 @@ use wsloop::{
     Outcome, SendErrorKind,
 };
 
-use super::support::{Client, Event, Frame, Server, masked_frame, pattern};
+use super::support::{Client, DEADLINE, Event, Frame, Server, masked_frame, pattern};
 
 const VALID_CODES: [u16; 14] = [
     1000, 1001, 1002, 1003, 1007, 1008, 1009, 1010, 1011, 1012, 1013, 1014, 3000, 4999,
@@ -656,6 +656,36 @@ fn a_client_that_resets() {
         assert_eq!((close.initiator, close.code), (Initiator::Remote, None));
         assert!(!close.clean);
     }
+}
+
+/// What is behind the message at hand is not kept for a connection that ends when that is answered.
+#[test]
+fn a_reset_while_the_rest_of_the_input_is_held_leaves_no_buffer_behind() {
+    let (reached, in_callback) = mpsc::channel();
+    let (go_on, gone) = mpsc::channel();
+    let server = Server::start(patient(), move |app| {
+        app.on_message = Some(Box::new(move |conn, message| {
+            conn.send_copy(message.kind(), message.as_bytes()).unwrap();
+            conn.pause_reads();
+            reached.send(()).unwrap();
+            gone.recv_timeout(DEADLINE).unwrap();
+        }));
+    });
+    let mut client = server.connect();
+    // So large that it is written from where it lies.
+    let first = masked_frame(0x82, &pattern(3000, 1));
+    let behind = masked_frame(0x82, &pattern(5000, 2));
+    client.write(&[first, behind].concat());
+    in_callback.recv_timeout(DEADLINE).unwrap();
+    SockRef::from(&client.stream)
+        .set_linger(Some(Duration::ZERO))
+        .unwrap();
+    drop(client);
+    go_on.send(()).unwrap();
+    assert!(matches!(server.expect_close().cause, CloseCause::Io(_)));
+    let stats = server.stats();
+    let leased = (stats.read_buffers.current, stats.large_buffers.current);
+    assert_eq!(leased, (0, 0), "{stats:#?}");
 }
 
 #[test]

@@ -124,6 +124,10 @@ impl Outbox {
             parts,
             total: header_len + payload_len,
         };
+        if self.has_borrowed(pools) && self.check_backlog(frame.total, limits).is_err() {
+            // It only waits for the rest of the input. As for errors, see below.
+            let _ = self.write_borrowed(pools, out);
+        }
         self.check_backlog(frame.total, limits)?;
         if frame.total > pools.buffers.largest() {
             return Err(SendErrorKind::TooBig);

@@ -35,6 +35,8 @@ pub(crate) struct Cork {
     filled: usize,
     /// In the order of the frames.
     borrowed: Vec<Borrowed>,
+    /// Leased while something is borrowed, with room for all frames: what the kernel does not take is copied there.
+    reserve: Buffer,
     /// Bytes of all frames, which are whole; 0 exactly when the cork has no owner.
     len: u32,
     /// True exactly when there is never a buffer: a lone client does not keep one beside the queue that it has anyway.
@@ -76,8 +78,13 @@ impl Cork {
         if self.buffer.is_empty() {
             self.lease(buffers)?;
         }
+        let total = self.len as usize + len + behind;
+        // What is borrowed may have to be copied, and then all of it.
+        if !self.borrowed.is_empty() && total > self.reserve.len() {
+            return None;
+        }
         let space = self.buffer.get_mut(self.filled..self.filled + len)?;
-        self.len = u32::try_from(self.len as usize + len + behind).ok()?;
+        self.len = u32::try_from(total).ok()?;
         self.filled += len;
         Some(space)
     }
@@ -87,15 +94,37 @@ impl Cork {
         if self.is_off {
             return None;
         }
-        self.buffer = buffers.lease(buffers.large_buffer_size())?;
+        self.buffer = buffers.lease_spare(buffers.large_buffer_size())?;
         Some(())
     }
 
-    /// At the end of a turn: the buffer goes back, unless there is something in it.
-    pub(crate) fn release(&mut self, buffers: &mut BufferPool) {
-        if self.len == 0 && !self.buffer.is_empty() {
-            buffers.give_back(std::mem::take(&mut self.buffer));
+    /// Sees to it that `total` bytes can be copied.
+    fn reserve(&mut self, total: usize, buffers: &mut BufferPool) -> Option<()> {
+        if self.reserve.len() < total {
+            // Once for all: no visit is likely to borrow more than a read brings.
+            let usual = buffers.lease_spare(total.max(buffers.scratch_size()));
+            let larger = usual.or_else(|| buffers.lease_spare(total))?;
+            give_back(std::mem::replace(&mut self.reserve, larger), buffers);
         }
+        if self.borrowed.capacity() == 0 {
+            self.borrowed.reserve_exact(MAX_BORROWED);
+        }
+        Some(())
+    }
+
+    /// At the end of a turn: the buffers go back, unless there is something in them.
+    pub(crate) fn release(&mut self, buffers: &mut BufferPool) {
+        if self.len == 0 {
+            give_back(std::mem::take(&mut self.buffer), buffers);
+            give_back(std::mem::take(&mut self.reserve), buffers);
+        }
+    }
+
+    /// True when `len` more bytes do not fit behind what is staged.
+    #[inline]
+    fn is_full_for(&self, len: usize) -> bool {
+        self.buffer.len() - self.filled < len
+            || (!self.borrowed.is_empty() && self.len as usize + len > self.reserve.len())
     }
 
     fn clear(&mut self) {
@@ -149,25 +178,20 @@ impl Cork {
         }
     }
 
-    /// Everything behind the first `written` bytes, as a segment of a queue; `None` when there is no buffer for it, which
-    /// cannot be as long as nothing is borrowed: then the buffer itself will do.
-    fn take(
-        &mut self,
-        written: usize,
-        settled: &[u8],
-        buffers: &mut BufferPool,
-    ) -> Option<Segment> {
+    /// Everything behind the first `written` bytes, as a segment of a queue. This cannot fail: what is borrowed has its reserve,
+    /// and where nothing is, the buffer itself will do.
+    fn take(&mut self, written: usize, settled: &[u8], buffers: &mut BufferPool) -> Segment {
         let rest = self.len as usize - written;
-        let must_move = !self.borrowed.is_empty();
-        // What would fill a buffer of this size anyway keeps this one.
-        let moved = if must_move || rest <= buffers.read_buffer_size() {
+        let moved = if !self.borrowed.is_empty() {
+            Some(std::mem::take(&mut self.reserve))
+        } else if rest <= buffers.read_buffer_size() {
             buffers.lease(rest)
         } else {
+            // What would fill a buffer of this size anyway keeps this one.
             None
         };
         let copied = match moved {
             Some(buffer) => self.copy(written, settled, buffer),
-            None if must_move => return None,
             None => Copied {
                 buffer: std::mem::take(&mut self.buffer),
                 end: self.filled,
@@ -178,7 +202,7 @@ impl Cork {
             },
         };
         self.clear();
-        Some(Segment::Copied(copied))
+        Segment::Copied(copied)
     }
 
     fn copy(&self, written: usize, settled: &[u8], mut buffer: Buffer) -> Copied {
@@ -224,6 +248,12 @@ impl Cork {
             }
         }
         boundary
+    }
+}
+
+fn give_back(buffer: Buffer, buffers: &mut BufferPool) {
+    if !buffer.is_empty() {
+        buffers.give_back(buffer);
     }
 }
 
@@ -300,11 +330,13 @@ impl Outbox {
             return false;
         }
         let total = self.corked as usize + header.len() + payload.len();
-        // What the kernel will not take has to be copied.
-        if !self.may_cork(pools) || !pools.buffers.can_lease(total) {
+        if !self.may_cork(pools) {
             return false;
         }
         let cork = &mut pools.cork;
+        if cork.reserve(total, &mut pools.buffers).is_none() {
+            return false;
+        }
         let Some(space) = cork.space(header.len(), payload.len(), &mut pools.buffers) else {
             return false;
         };
@@ -360,7 +392,7 @@ impl Outbox {
         pools: &mut Pools,
         out: &mut Output<'_, impl Write>,
     ) -> io::Result<()> {
-        if self.corked > 0 && pools.cork.buffer.len() - pools.cork.filled < len {
+        if self.corked > 0 && pools.cork.is_full_for(len) {
             self.flush_cork(out, pools)?;
         }
         Ok(())
@@ -380,9 +412,8 @@ impl Outbox {
     pub(super) fn uncork(&mut self, pools: &mut Pools) {
         debug_assert!(!self.has_borrowed(pools));
         self.corked = 0;
-        if let Some(segment) = pools.cork.take(0, &[], &mut pools.buffers) {
-            self.queue(pools).push(segment);
-        }
+        let segment = pools.cork.take(0, &[], &mut pools.buffers);
+        self.queue(pools).push(segment);
     }
 
     /// Writes what is in the cork. There is no queue.
@@ -394,25 +425,19 @@ impl Outbox {
     ) -> io::Result<Flushed> {
         let (offered, taken) = pools.cork.write(out)?;
         if taken < offered {
-            return self.keep_rest(taken, out.settled(), pools);
+            self.keep_rest(taken, out.settled(), pools);
+            return Ok(Flushed::Blocked);
         }
         self.discard_cork(pools);
         Ok(Flushed::All)
     }
 
     #[cold]
-    fn keep_rest(
-        &mut self,
-        taken: usize,
-        settled: &[u8],
-        pools: &mut Pools,
-    ) -> io::Result<Flushed> {
+    fn keep_rest(&mut self, taken: usize, settled: &[u8], pools: &mut Pools) {
         let segment = pools.cork.take(taken, settled, &mut pools.buffers);
-        let segment = segment.ok_or(io::ErrorKind::OutOfMemory)?;
         self.blocked = true;
         self.corked = 0;
         self.queue(pools).push(segment);
-        Ok(Flushed::Blocked)
     }
 
     /// Forgets what is in the cork.
@@ -421,6 +446,9 @@ impl Outbox {
         if self.corked > 0 {
             self.corked = 0;
             pools.cork.clear();
+            if pools.buffers.is_tight() {
+                pools.cork.release(&mut pools.buffers);
+            }
         }
     }
 }

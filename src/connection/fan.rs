@@ -12,7 +12,7 @@ use super::{
 use crate::memory::{Buffer, BufferPool};
 
 /// Frames that are put together for many connections at a time, at most.
-const MAX_ENTRIES: usize = 1024;
+const MAX_ENTRIES: usize = 256;
 
 /// What many connections are sent alike within a turn, one behind the other in one buffer: each of them only knows from which
 /// frames to which it takes part, and writes them from there. So a connection that is sent what others are sent too takes no
@@ -107,7 +107,7 @@ impl Fan {
     /// False when there is no room.
     fn add(&mut self, frames: &Bytes, buffers: &mut BufferPool) -> bool {
         if self.buffer.is_empty() {
-            match buffers.lease(buffers.large_buffer_size()) {
+            match buffers.lease_spare(buffers.large_buffer_size()) {
                 Some(buffer) => self.buffer = buffer,
                 None => return false,
             }
@@ -116,8 +116,10 @@ impl Fan {
         let Some(space) = self.buffer.get_mut(start..start + frames.len()) else {
             return false;
         };
-        if self.entries.len() == MAX_ENTRIES {
-            return false;
+        match self.entries.len() {
+            0 => self.entries.reserve_exact(MAX_ENTRIES),
+            MAX_ENTRIES => return false,
+            _ => {}
         }
         space.copy_from_slice(frames);
         self.entries.push(Entry {

@@ -1141,9 +1141,10 @@ impl Fuzz {
             && !self.model.must_finish_first();
         let borrowed = self.bench.outbox.has_borrowed(&self.bench.pools);
         let result = self.bench.copy(&[front, back]);
-        // What is borrowed is written before, and the kernel may fail at that.
+        // What is borrowed is written before, and the kernel may fail at that, or make room.
         let failed = borrowed && result == Err(SendErrorKind::NotOpen);
-        assert!(result == verdict || failed, "{result:?}");
+        let made_room = borrowed && verdict == Err(SendErrorKind::BacklogFull);
+        assert!(result == verdict || failed || made_room, "{result:?}");
         let calls = self.calls();
         assert!(borrowed || calls.len() == usize::from(direct));
         if result.is_ok() {
@@ -1181,10 +1182,12 @@ impl Fuzz {
     fn echo_part(&mut self, bytes: &[u8], at: usize, message: usize) {
         let wire = binary(bytes);
         let verdict = self.model.verdict(wire.len(), &self.bench.limits, false);
+        let borrowed = self.bench.outbox.has_borrowed(&self.bench.pools);
         let result = self.bench.echo(at..at + bytes.len(), message);
-        // The kernel may have failed meanwhile: then nothing is staged.
+        // The kernel may have failed meanwhile: then nothing is staged. And it may have made room.
         let failed = result == Err(SendErrorKind::NotOpen);
-        assert!(result == verdict || failed, "{result:?}");
+        let made_room = borrowed && verdict == Err(SendErrorKind::BacklogFull);
+        assert!(result == verdict || failed || made_room, "{result:?}");
         if result.is_ok() {
             self.model.push(wire, What::Data);
         }
@@ -1372,9 +1375,19 @@ fn a_starved_pool_refuses_and_loses_nothing() {
             fuzz.write_script();
             let bytes = fuzz.bytes();
             let payload = fuzz.payload(&bytes);
-            let result = match fuzz.below(6) {
+            let chosen = fuzz.below(9);
+            if chosen != 6 {
+                while fuzz.bench.begin().is_err() {}
+            }
+            let result = match chosen {
                 0 => fuzz.bench.send(payload),
                 1..4 => fuzz.bench.copy(&[&bytes]),
+                // Behind what lies in the input already, or for the first time.
+                6..9 => {
+                    let start = fuzz.bench.input.len();
+                    fuzz.bench.input.extend(&bytes);
+                    fuzz.bench.echo(start..start + bytes.len(), start)
+                }
                 _ => fuzz
                     .bench
                     .frames(&Frames::message(MessageKind::Binary, &bytes)),
@@ -1382,7 +1395,12 @@ fn a_starved_pool_refuses_and_loses_nothing() {
             refused += usize::from(result == Err(SendErrorKind::OutOfBuffers));
             data.extend(result.is_ok().then_some((BINARY, bytes)));
             let bytes = fuzz.serial.to_be_bytes().to_vec();
-            if fuzz.below(3) == 0 && fuzz.bench.control(Opcode::Ping, &bytes).is_ok() {
+            if fuzz.below(3) == 0 {
+                while fuzz.bench.begin().is_err() {}
+            }
+            if !fuzz.bench.outbox.has_borrowed(&fuzz.bench.pools)
+                && fuzz.bench.control(Opcode::Ping, &bytes).is_ok()
+            {
                 controls.push((PING, bytes));
             }
             if fuzz.below(2) == 0 {

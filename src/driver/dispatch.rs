@@ -90,10 +90,13 @@ impl<H: Handler<M>, M> Driver<'_, H, M> {
                 }
                 continue;
             }
-            self.write_borrowed(id, position);
+            let wrote = self.write_borrowed(id, position);
             match event {
-                Ok(Some(event)) => self.deliver(id, event, position..len, budget),
+                // Writing may have ended the connection, or filled the kernel: what is left is looked at once more.
+                Ok(None) if wrote => {}
                 Ok(None) => return (position..len, held),
+                Ok(Some(_)) if wrote && !self.reads_frames(id) => {}
+                Ok(Some(event)) => self.deliver(id, event, position..len, budget),
                 Err(fault) => {
                     self.fail(id, fault);
                     return (len..len, false);
@@ -104,15 +107,23 @@ impl<H: Handler<M>, M> Driver<'_, H, M> {
         (len..len, false)
     }
 
-    /// Writes what is staged and lies in the scratch buffer, of which the first `settled` bytes lie still.
+    /// Writes what is staged and lies in the scratch buffer, of which the first `settled` bytes lie still. False when there was
+    /// nothing.
     #[inline]
-    fn write_borrowed(&mut self, id: ConnId, settled: usize) {
+    fn write_borrowed(&mut self, id: ConnId, settled: usize) -> bool {
         let Some((wire, shared)) = self.core.wire_mut(id) else {
-            return;
+            return false;
         };
-        if wire.link.outbox.has_borrowed(&shared.pools) {
+        let has_borrowed = wire.link.outbox.has_borrowed(&shared.pools);
+        if has_borrowed {
             self.flush_settled(id, settled);
         }
+        has_borrowed
+    }
+
+    fn reads_frames(&mut self, id: ConnId) -> bool {
+        let slot = self.core.slot_mut(id);
+        slot.is_some_and(|slot| slot.wire.link.state().reads_frames())
     }
 
     /// Writes what is staged. The first `settled` bytes of the scratch buffer are not looked at any more.
@@ -133,6 +144,10 @@ impl<H: Handler<M>, M> Driver<'_, H, M> {
         let Some((wire, shared)) = self.core.wire_mut(id) else {
             return;
         };
+        // Behind the end nobody would give the buffer back.
+        if !wire.link.state().reads_frames() {
+            return;
+        }
         let rest = &self.scratch[rest];
         if let Err(fault) = wire.link.inbox.keep(rest, held, &mut shared.pools) {
             wire.fail(id, fault, shared);

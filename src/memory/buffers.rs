@@ -22,6 +22,8 @@ pub(crate) type Buffer = Box<[u8]>;
 
 /// How much larger the next class is. What a peer can make us take is bounded by this factor times what it has sent.
 pub(crate) const GROWTH: usize = 4;
+/// Large buffers that are left when those begin to be few.
+const TIGHT: usize = 4;
 /// The class of the fixed read buffers.
 const READ: usize = 0;
 /// The class of the large-message buffers.
@@ -115,6 +117,35 @@ impl BufferPool {
     pub(crate) fn size_for(&mut self, len: usize) -> Option<usize> {
         let index = self.class_for(len)?;
         Some(self.classes[index].size)
+    }
+
+    /// As `lease`, for what could be done without: it takes no buffer that is the last of its class, or of the budget.
+    pub(crate) fn lease_spare(&mut self, len: usize) -> Option<Buffer> {
+        if self.has_spare(len) {
+            self.lease(len)
+        } else {
+            None
+        }
+    }
+
+    /// True exactly when there may soon be no large buffer left: what could be done without goes back now.
+    #[inline]
+    pub(crate) fn is_tight(&self) -> bool {
+        let leased = self.classes.get(LARGE).map_or(0, |class| class.leased);
+        let left = self.config.max_buffer_memory - self.bytes + self.free_bytes;
+        leased + TIGHT > self.config.max_large_buffers
+            || left < TIGHT * self.config.large_buffer_size
+    }
+
+    /// True exactly when two buffers of `len` bytes could be leased.
+    pub(crate) fn has_spare(&mut self, len: usize) -> bool {
+        let Some(index) = self.class_for(len) else {
+            return false;
+        };
+        let class = &self.classes[index];
+        let reusable = self.config.max_buffer_memory - self.bytes + self.free_bytes;
+        class.leased.saturating_add(2) <= self.max_leased(index)
+            && reusable >= class.size.saturating_mul(2)
     }
 
     /// The smallest class of buffers of `len` bytes or more.
@@ -254,6 +285,12 @@ impl BufferPool {
     #[inline]
     pub(crate) fn read_buffer_size(&self) -> usize {
         self.config.read_buffer_size
+    }
+
+    /// Size of what a read can bring in bytes.
+    #[inline]
+    pub(crate) fn scratch_size(&self) -> usize {
+        self.config.scratch_size
     }
 
     /// Size of the large-message buffers in bytes.
