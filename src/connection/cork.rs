@@ -4,16 +4,13 @@ use std::{
 };
 
 use super::{
-    Pools, SendErrorKind,
-    copies::BORROW_MIN,
-    outbox::{Flushed, Outbox, SendLimits},
     output::Output,
     queue::offer,
     segment::{Copied, Segment, Walk},
 };
 use crate::{
     memory::{Buffer, BufferPool},
-    protocol::{FrameHeader, MAX_HEADER_LEN, MessageKind, ParsedHeader, Role},
+    protocol::{FrameHeader, ParsedHeader},
 };
 
 /// Payloads that are written from where they lie, at a time.
@@ -74,7 +71,12 @@ impl Cork {
     /// The next `len` bytes of the buffer, behind which `behind` bytes follow that lie elsewhere. `None` when that is too much,
     /// or no buffer is to be had.
     #[inline]
-    fn space(&mut self, len: usize, behind: usize, buffers: &mut BufferPool) -> Option<&mut [u8]> {
+    pub(super) fn space(
+        &mut self,
+        len: usize,
+        behind: usize,
+        buffers: &mut BufferPool,
+    ) -> Option<&mut [u8]> {
         if self.buffer.is_empty() {
             self.lease(buffers)?;
         }
@@ -98,8 +100,48 @@ impl Cork {
         Some(())
     }
 
+    /// Bytes of all frames.
+    #[inline]
+    pub(super) fn len(&self) -> u32 {
+        self.len
+    }
+
+    #[inline]
+    pub(super) fn has_borrowed(&self) -> bool {
+        !self.borrowed.is_empty()
+    }
+
+    pub(super) fn is_full_of_borrowed(&self) -> bool {
+        self.borrowed.len() == MAX_BORROWED
+    }
+
+    /// Stages a frame whose payload lies in the settled input, behind a longer header if `may_move`. There is a reserve for it.
+    pub(super) fn borrow(
+        &mut self,
+        header: &[u8],
+        payload: Range<usize>,
+        may_move: bool,
+        buffers: &mut BufferPool,
+    ) -> Option<()> {
+        self.space(header.len(), payload.len(), buffers)?
+            .copy_from_slice(header);
+        // Not over something that is borrowed too.
+        let last = self.borrowed.last();
+        let is_free = last.is_none_or(|last| last.payload.end + header.len() <= payload.start);
+        self.borrowed.push(Borrowed {
+            header: self.filled - header.len()..self.filled,
+            place: if is_free && may_move {
+                Place::CouldMove
+            } else {
+                Place::Buffer
+            },
+            payload,
+        });
+        Some(())
+    }
+
     /// Sees to it that `total` bytes can be copied.
-    fn reserve(&mut self, total: usize, buffers: &mut BufferPool) -> Option<()> {
+    pub(super) fn reserve(&mut self, total: usize, buffers: &mut BufferPool) -> Option<()> {
         if self.reserve.len() < total {
             // Once for all: no visit is likely to borrow more than a read brings.
             let usual = buffers.lease_spare(total.max(buffers.scratch_size()));
@@ -122,12 +164,12 @@ impl Cork {
 
     /// True when `len` more bytes do not fit behind what is staged.
     #[inline]
-    fn is_full_for(&self, len: usize) -> bool {
+    pub(super) fn is_full_for(&self, len: usize) -> bool {
         self.buffer.len() - self.filled < len
             || (!self.borrowed.is_empty() && self.len as usize + len > self.reserve.len())
     }
 
-    fn clear(&mut self) {
+    pub(super) fn clear(&mut self) {
         self.len = 0;
         self.filled = 0;
         self.borrowed.clear();
@@ -135,7 +177,7 @@ impl Cork {
 
     /// One write of everything. How many bytes were offered and how many taken.
     #[inline]
-    fn write(&self, out: &mut Output<'_, impl Write>) -> io::Result<(usize, usize)> {
+    pub(super) fn write(&self, out: &mut Output<'_, impl Write>) -> io::Result<(usize, usize)> {
         if self.borrowed.is_empty() {
             return offer(self.filled, || out.write(&self.buffer[..self.filled]));
         }
@@ -167,7 +209,7 @@ impl Cork {
     }
 
     /// Puts headers before their payloads, which makes one piece of two.
-    fn move_headers(&mut self, settled: &mut [u8]) {
+    pub(super) fn move_headers(&mut self, settled: &mut [u8]) {
         let movable = self.borrowed.iter_mut();
         for borrowed in movable.filter(|borrowed| borrowed.place == Place::CouldMove) {
             let payload = borrowed.payload.start;
@@ -180,7 +222,12 @@ impl Cork {
 
     /// Everything behind the first `written` bytes, as a segment of a queue. This cannot fail: what is borrowed has its reserve,
     /// and where nothing is, the buffer itself will do.
-    fn take(&mut self, written: usize, settled: &[u8], buffers: &mut BufferPool) -> Segment {
+    pub(super) fn take(
+        &mut self,
+        written: usize,
+        settled: &[u8],
+        buffers: &mut BufferPool,
+    ) -> Segment {
         let rest = self.len as usize - written;
         let moved = if !self.borrowed.is_empty() {
             Some(std::mem::take(&mut self.reserve))
@@ -254,201 +301,5 @@ impl Cork {
 fn give_back(buffer: Buffer, buffers: &mut BufferPool) {
     if !buffer.is_empty() {
         buffers.give_back(buffer);
-    }
-}
-
-impl Outbox {
-    /// Stages `len` bytes of whole frames, which `fill` writes.
-    #[inline]
-    pub(super) fn append(
-        &mut self,
-        len: usize,
-        pools: &mut Pools,
-        fill: impl FnOnce(&mut [u8]),
-    ) -> Result<(), SendErrorKind> {
-        if self.may_cork(pools) {
-            if let Some(space) = pools.cork.space(len, 0, &mut pools.buffers) {
-                fill(space);
-                self.corked = pools.cork.len;
-                return Ok(());
-            }
-        }
-        let staged = self.queue(pools).append(len, pools, fill);
-        if staged.is_err() {
-            self.release_if_empty(pools);
-        }
-        staged
-    }
-
-    /// Stages a copy of a short message as most are sent: not compressed, not masked, and nothing is queued. False for any other,
-    /// of which nothing is staged.
-    #[inline]
-    pub(crate) fn cork_short(
-        &mut self,
-        kind: MessageKind,
-        payload: &[u8],
-        limits: &SendLimits,
-        pools: &mut Pools,
-    ) -> bool {
-        let is_plain = self.role == Role::Server && !self.compresses() && self.open.is_none();
-        if !is_plain || payload.len() >= BORROW_MIN || !self.may_cork(pools) {
-            return false;
-        }
-        let mut encoded = [0; MAX_HEADER_LEN];
-        let header_len = FrameHeader::new(kind.opcode(), payload.len() as u64).encode(&mut encoded);
-        let total = header_len + payload.len();
-        let backlog = self.corked as usize;
-        if backlog > 0 && backlog + total > limits.backlog {
-            return false;
-        }
-        let Some(space) = pools.cork.space(total, 0, &mut pools.buffers) else {
-            return false;
-        };
-        let (header, rest) = space.split_at_mut(header_len);
-        // So short that calling for a copy would take longer than copying.
-        header
-            .iter_mut()
-            .zip(encoded)
-            .for_each(|(to, from)| *to = from);
-        rest.copy_from_slice(payload);
-        self.corked = pools.cork.len;
-        true
-    }
-
-    /// Stages a frame whose payload stays where it is, if it lies in the settled input. False when it has to be copied.
-    pub(super) fn borrow(
-        &mut self,
-        header: &[u8],
-        payload: &[u8],
-        pools: &mut Pools,
-        out: &mut Output<'_, impl Write>,
-    ) -> bool {
-        let Some(range) = out.position(payload) else {
-            return false;
-        };
-        if pools.cork.borrowed.len() == MAX_BORROWED && self.write_borrowed(pools, out).is_err() {
-            return false;
-        }
-        let total = self.corked as usize + header.len() + payload.len();
-        if !self.may_cork(pools) {
-            return false;
-        }
-        let cork = &mut pools.cork;
-        if cork.reserve(total, &mut pools.buffers).is_none() {
-            return false;
-        }
-        let Some(space) = cork.space(header.len(), payload.len(), &mut pools.buffers) else {
-            return false;
-        };
-        space.copy_from_slice(header);
-        // Not over something that is borrowed too.
-        let last = cork.borrowed.last();
-        let is_free = last.is_none_or(|last| last.payload.end + header.len() <= range.start);
-        cork.borrowed.push(Borrowed {
-            header: cork.filled - header.len()..cork.filled,
-            place: if is_free && out.message() == Some(range.start) {
-                Place::CouldMove
-            } else {
-                Place::Buffer
-            },
-            payload: range,
-        });
-        self.corked = cork.len;
-        true
-    }
-
-    /// True exactly when something staged lies in the settled input.
-    #[inline]
-    pub(crate) fn has_borrowed(&self, pools: &Pools) -> bool {
-        self.corked > 0 && !pools.cork.borrowed.is_empty()
-    }
-
-    /// What is borrowed is about to be written, and nobody else looks at the settled input.
-    pub(crate) fn move_headers(&mut self, pools: &mut Pools, settled: &mut [u8]) {
-        if self.has_borrowed(pools) {
-            pools.cork.move_headers(settled);
-        }
-    }
-
-    /// Writes what lies in the settled input, and everything before it: something comes that needs a queue, or the input is
-    /// about to change.
-    #[inline]
-    pub(crate) fn write_borrowed(
-        &mut self,
-        pools: &mut Pools,
-        out: &mut Output<'_, impl Write>,
-    ) -> io::Result<()> {
-        if self.has_borrowed(pools) {
-            self.flush_cork(out, pools)?;
-        }
-        Ok(())
-    }
-
-    /// Writes what is in the cork when `len` more bytes do not fit behind it.
-    #[inline]
-    pub(super) fn make_room_in_cork(
-        &mut self,
-        len: usize,
-        pools: &mut Pools,
-        out: &mut Output<'_, impl Write>,
-    ) -> io::Result<()> {
-        if self.corked > 0 && pools.cork.is_full_for(len) {
-            self.flush_cork(out, pools)?;
-        }
-        Ok(())
-    }
-
-    /// True exactly when nothing is staged but what is in the cork, and the cork is nobody else's.
-    #[inline]
-    fn may_cork(&self, pools: &Pools) -> bool {
-        self.queue.is_none()
-            && self.share.is_empty()
-            && !self.blocked
-            && self.corked == pools.cork.len
-    }
-
-    /// Moves what is in the cork to the queue. Nothing is borrowed.
-    #[cold]
-    pub(super) fn uncork(&mut self, pools: &mut Pools) {
-        debug_assert!(!self.has_borrowed(pools));
-        self.corked = 0;
-        let segment = pools.cork.take(0, &[], &mut pools.buffers);
-        self.queue(pools).push(segment);
-    }
-
-    /// Writes what is in the cork. There is no queue.
-    #[inline]
-    pub(super) fn flush_cork(
-        &mut self,
-        out: &mut Output<'_, impl Write>,
-        pools: &mut Pools,
-    ) -> io::Result<Flushed> {
-        let (offered, taken) = pools.cork.write(out)?;
-        if taken < offered {
-            self.keep_rest(taken, out.settled(), pools);
-            return Ok(Flushed::Blocked);
-        }
-        self.discard_cork(pools);
-        Ok(Flushed::All)
-    }
-
-    #[cold]
-    fn keep_rest(&mut self, taken: usize, settled: &[u8], pools: &mut Pools) {
-        let segment = pools.cork.take(taken, settled, &mut pools.buffers);
-        self.blocked = true;
-        self.corked = 0;
-        self.queue(pools).push(segment);
-    }
-
-    /// Forgets what is in the cork.
-    #[inline]
-    pub(super) fn discard_cork(&mut self, pools: &mut Pools) {
-        if self.corked > 0 {
-            self.corked = 0;
-            pools.cork.clear();
-            if pools.buffers.is_tight() {
-                pools.cork.release(&mut pools.buffers);
-            }
-        }
     }
 }

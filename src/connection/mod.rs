@@ -8,7 +8,7 @@
 //! | messages that are passed on in pieces, as they arrive | `streaming` |
 //! | frames out: what may be sent, when it is written | `outbox` |
 //! | frames out: messages from borrowed slices, offered to the kernel or copied | `copies` |
-//! | frames out: what is written together, and from where it lies | `cork`, `output` |
+//! | frames out: what is written together, and from where it lies | `stage`, `cork`, `output` |
 //! | frames out: the same ones for many connections | `fan` |
 //! | frames out: order, partial writes, completion | `queue`, `segment` |
 //! | pings, pongs and the close frame, while they wait | `control` |
@@ -42,6 +42,7 @@ mod pools;
 mod queue;
 mod segment;
 mod sent;
+mod stage;
 mod streaming;
 
 pub use close::{Close, CloseCause, Initiator};
