@@ -3,15 +3,9 @@
 //! Class 0 are the fixed read buffers, class 1 the large-message buffers; each further class is four times the one before,
 //! up to the largest message with its header. A buffer is a plain boxed slice, so a lease costs a pop and its return a push.
 
-use std::{
-    fmt,
-    ops::{Deref, DerefMut},
-    sync::{
-        Arc, Mutex, PoisonError,
-        atomic::{AtomicBool, Ordering},
-    },
-};
+use std::sync::Arc;
 
+use super::pool_buf::{Home, PoolBuf};
 use crate::{
     config::{Compression, Config},
     protocol::{MAX_HEADER_LEN, Rules},
@@ -253,11 +247,7 @@ impl BufferPool {
     /// The buffer as something that the application may keep: dropping it brings it home.
     pub(crate) fn entrust(&mut self, buffer: Buffer, len: usize) -> PoolBuf {
         debug_assert!(len <= buffer.len());
-        PoolBuf {
-            buffer,
-            len,
-            home: Arc::clone(self.home.get_or_insert_default()),
-        }
+        PoolBuf::new(buffer, len, self.home.get_or_insert_default())
     }
 
     /// Takes in the buffers that the application has dropped.
@@ -365,90 +355,6 @@ impl Class {
 /// Zeroed by the allocator: pages that are never written to never become resident.
 fn allocate(size: usize) -> Buffer {
     vec![0; size].into_boxed_slice()
-}
-
-/// Where buffers wait that the application dropped, on whichever thread that was.
-#[derive(Default)]
-struct Home {
-    buffers: Mutex<Vec<Buffer>>,
-    /// True exactly when a buffer may be waiting; spares the lock when none is.
-    occupied: AtomicBool,
-}
-
-impl Home {
-    fn bring(&self, buffer: Buffer) {
-        self.buffers
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .push(buffer);
-        self.occupied.store(true, Ordering::Release);
-    }
-
-    fn take(&self) -> Option<Buffer> {
-        if !self.occupied.load(Ordering::Acquire) {
-            return None;
-        }
-        let mut buffers = self.buffers.lock().unwrap_or_else(PoisonError::into_inner);
-        let buffer = buffers.pop();
-        self.occupied.store(!buffers.is_empty(), Ordering::Release);
-        buffer
-    }
-}
-
-/// A buffer of the loop's pool in the application's hands. It counts against the pool's bounds until it is dropped, and
-/// goes back to the pool then, from any thread.
-pub struct PoolBuf {
-    buffer: Buffer,
-    /// `len <= buffer.len()`
-    len: usize,
-    home: Arc<Home>,
-}
-
-impl PoolBuf {
-    /// Makes the contents shorter; does nothing when they are not longer than `len` bytes.
-    pub fn truncate(&mut self, len: usize) {
-        self.len = self.len.min(len);
-    }
-
-    /// The buffer itself, for whoever gives it back to the pool directly.
-    pub(crate) fn into_buffer(mut self) -> Buffer {
-        std::mem::take(&mut self.buffer)
-    }
-}
-
-impl Drop for PoolBuf {
-    fn drop(&mut self) {
-        // An empty buffer was never leased, or was given back already.
-        if !self.buffer.is_empty() {
-            self.home.bring(std::mem::take(&mut self.buffer));
-        }
-    }
-}
-
-impl Deref for PoolBuf {
-    type Target = [u8];
-
-    fn deref(&self) -> &[u8] {
-        &self.buffer[..self.len]
-    }
-}
-
-impl DerefMut for PoolBuf {
-    fn deref_mut(&mut self) -> &mut [u8] {
-        &mut self.buffer[..self.len]
-    }
-}
-
-impl AsRef<[u8]> for PoolBuf {
-    fn as_ref(&self) -> &[u8] {
-        self
-    }
-}
-
-impl fmt::Debug for PoolBuf {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "PoolBuf({} of {} bytes)", self.len, self.buffer.len())
-    }
 }
 
 #[cfg(test)]

@@ -2,7 +2,8 @@
 //!
 //! | to fix | look in |
 //! | --- | --- |
-//! | buffers: classes, bounds, preheating, what the application holds | `buffers` |
+//! | buffers: classes, bounds, preheating | `buffers` |
+//! | buffers that the application holds | `pool_buf` |
 //! | generation-checked slots | `slots` |
 //! | waiting control frames | `control_ring` |
 //! | deadlines | `timers` |
@@ -10,13 +11,15 @@
 
 mod buffers;
 mod control_ring;
+mod pool_buf;
 mod recycler;
 mod slots;
 mod timers;
 
+pub use buffers::Occupancy;
 pub(crate) use buffers::{Buffer, BufferPool, GROWTH};
-pub use buffers::{Occupancy, PoolBuf};
 pub(crate) use control_ring::{CAPACITY as CONTROL_RING_LEN, ControlRing, MAX_FRAME_LEN};
+pub use pool_buf::PoolBuf;
 pub(crate) use recycler::Recycler;
 pub(crate) use slots::{Key, Slots};
 pub(crate) use timers::{TimerId, Timers};
