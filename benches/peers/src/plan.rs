@@ -164,7 +164,7 @@ impl Selection {
             let holds = |list: &[usize], value| list.is_empty() || list.contains(&value);
             (self.role.is_empty() || self.role.contains(&scenario.role))
                 && (self.deflate.is_empty() || self.deflate.contains(&scenario.deflate))
-                && holds(&self.size, scenario.size)
+                && (!scenario.measure.has_sizes() || holds(&self.size, scenario.size))
                 && holds(&self.connections, scenario.connections)
                 && holds(&self.in_flight, scenario.in_flight)
         };

@@ -78,6 +78,11 @@ impl Measure {
             .unwrap_or_default()
     }
 
+    /// Whether messages of a chosen size are what it is about.
+    pub(crate) fn has_sizes(self) -> bool {
+        !matches!(self, Self::Broadcast | Self::Handshakes | Self::Memory)
+    }
+
     /// Whether a figure is the same each time it is taken.
     pub(crate) fn is_counted(self) -> bool {
         matches!(self, Self::Instructions | Self::Calls)
