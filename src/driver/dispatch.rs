@@ -187,8 +187,9 @@ impl<H: Handler<M>, M> Driver<'_, H, M> {
     ) {
         budget.spend_message();
         match event {
-            // Has been delivered.
-            Event::Message(..) => {}
+            Event::Message(..) => {
+                debug_assert!(false, "whole messages are delivered where they are found");
+            }
             Event::Compressed(kind, range) => self.deliver_compressed(id, kind, range, unread),
             Event::Assembled => self.deliver_assembled(id, unread),
             Event::Piece(piece, range) => self.deliver_piece(id, piece, range, unread),
