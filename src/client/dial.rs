@@ -11,7 +11,7 @@ use super::talk::Talk;
 use crate::{
     driver::{Connect, ConnectError, DialId},
     memory::{Key, TimerId},
-    protocol::{Decompressor, DeflateParams, DeflatePolicy, handshake::ClientKey},
+    protocol::{DeflateParams, DeflatePolicy, handshake::ClientKey},
     transport::{Registrar, SocketOptions, Stream, TokenKind, start_connect},
 };
 
@@ -23,8 +23,8 @@ pub(super) struct Dial<S> {
     pub(super) deadline: Instant,
     pub(super) timer: Option<TimerId>,
     key: ClientKey,
-    /// For what the server sends, if it takes up the offer to keep its window.
-    pub(super) decompressor: Option<Box<Decompressor>>,
+    /// True exactly when a decompressor is reserved for what the server sends, if it takes up the offer to keep its window.
+    pub(super) keeps_peers: bool,
     phase: Phase,
 }
 
@@ -102,7 +102,7 @@ impl<S> Dial<S> {
             deadline,
             timer: None,
             key,
-            decompressor: None,
+            keeps_peers: false,
             phase: Phase::Resolving,
         }
     }
@@ -254,12 +254,9 @@ impl<S> Dial<S> {
     }
 
     /// Offers compression.
-    pub(super) fn offer(
-        &mut self,
-        (policy, decompressor): (DeflatePolicy, Option<Box<Decompressor>>),
-    ) {
+    pub(super) fn offer(&mut self, (policy, keeps_peers): (DeflatePolicy, bool)) {
         self.connect.request.set_deflate(Some(policy));
-        self.decompressor = decompressor;
+        self.keeps_peers = keeps_peers;
     }
 
     /// After [`Step::Open`].

@@ -227,11 +227,11 @@ impl<S> Dialler<S> {
         deflate: Option<DeflateParams>,
         driver: &mut Driver<'_, H, M>,
     ) {
-        let Some(mut dial) = self.remove(key, &mut driver.core.shared) else {
+        let Some(dial) = self.remove(key, &mut driver.core.shared) else {
             return;
         };
         let pools = &mut driver.core.shared.pools;
-        let agreement = pools.agreed(deflate.as_ref(), dial.decompressor.take());
+        let agreement = pools.agreed(deflate.as_ref(), dial.keeps_peers);
         let Ok(Accepted {
             stream,
             mut session,
@@ -261,7 +261,7 @@ impl<S> Dialler<S> {
         };
         let shared = &mut driver.core.shared;
         shared.outbound -= 1;
-        shared.pools.agreed(None, dial.decompressor);
+        shared.pools.agreed(None, dial.keeps_peers);
         driver.connect_failed(dial.session, error);
     }
 

@@ -10,7 +10,8 @@ pub enum Compression {
     /// itself, in both directions (`server_no_context_takeover`, `client_no_context_takeover`).
     Shared,
     /// Every connection keeps its windows from message to message, which makes small messages that resemble each other much
-    /// smaller. The windows come from a pool of [`max_compression_contexts`](crate::Config::max_compression_contexts); with
-    /// the pool empty a connection is treated as with `Shared`.
+    /// smaller. They are made for the first compressed message, in each direction; a connection that has exchanged none costs
+    /// none. [`max_compression_contexts`](crate::Config::max_compression_contexts) bounds how many there may be; a connection
+    /// that finds none left when it opens is treated as with `Shared`.
     Dedicated,
 }

@@ -115,8 +115,9 @@ settings! {
     compression_memory_level: u8 = 8;
     /// Messages of fewer bytes are sent as they are, unless their sender asks for more. Default 64.
     compression_threshold: usize = 64;
-    /// Windows that are kept for connections at a time with [`Compression::Dedicated`], in each direction. A connection that
-    /// finds none left has its messages compressed one by one. Default 1,024.
+    /// Windows that are kept for connections at a time with [`Compression::Dedicated`], in each direction. They are reserved
+    /// when a connection opens, which takes no memory, and made for its first compressed message. A connection that finds none
+    /// left has its messages compressed one by one. Default 1,024.
     max_compression_contexts: usize = 1024;
 
     // Sending.

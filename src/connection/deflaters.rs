@@ -25,14 +25,38 @@ pub(crate) struct Deflaters {
     decompressors: Lending<Decompressor>,
 }
 
-/// What a connection has agreed on with its peer, with the windows that it keeps.
-#[derive(Default)]
+/// What a connection has agreed on with its peer. What it is to keep is reserved for it, and made for its first message.
+#[derive(Debug, Default)]
 pub(crate) struct Agreement {
-    /// As in [`Outbox`](super::outbox::Outbox).
-    pub(super) window_bits: u8,
-    pub(super) compressor: Option<Box<Compressor>>,
-    /// `Some` exactly when the peer's window is kept from message to message.
-    pub(super) decompressor: Option<Box<Decompressor>>,
+    pub(super) window: SendWindow,
+    /// True exactly when the peer's window is kept from message to message.
+    pub(super) keeps_peers: bool,
+}
+
+/// The window that one end compresses with. One byte, for it stands in every connection.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct SendWindow(u8);
+
+impl SendWindow {
+    /// It was agreed not to compress.
+    pub(super) const NONE: Self = Self(0);
+    const KEPT: u8 = 0x80;
+
+    fn new(bits: u8, is_kept: bool) -> Self {
+        Self(if is_kept { bits | Self::KEPT } else { bits })
+    }
+
+    /// Its binary logarithm in bytes; 0 for none.
+    #[inline]
+    pub(super) fn bits(self) -> u8 {
+        self.0 & !Self::KEPT
+    }
+
+    /// True exactly when it is kept from message to message.
+    #[inline]
+    pub(super) fn is_kept(self) -> bool {
+        self.0 & Self::KEPT != 0
+    }
 }
 
 impl Deflaters {
@@ -65,15 +89,11 @@ impl Deflaters {
         )
     }
 
-    /// What a client offers, and the decompressor that it has to have when the server takes up the offer.
-    pub(crate) fn offer(&mut self) -> (DeflatePolicy, Option<Box<Decompressor>>) {
-        let decompressor = self.lend_decompressor();
-        let policy = self.policy_with(
-            Role::Client,
-            self.compressors.has_more(),
-            decompressor.is_some(),
-        );
-        (policy, decompressor)
+    /// What a client offers, and whether a decompressor is reserved for it in case the server takes up the offer.
+    pub(crate) fn offer(&mut self) -> (DeflatePolicy, bool) {
+        let keeps_peers = self.decompressors.reserve();
+        let policy = self.policy_with(Role::Client, self.compressors.has_more(), keeps_peers);
+        (policy, keeps_peers)
     }
 
     fn policy_with(&self, role: Role, keeps_own: bool, keeps_peers: bool) -> DeflatePolicy {
@@ -102,74 +122,73 @@ impl Deflaters {
     /// A server agrees. With no windows left, what was kept according to `params` no longer is; a server may say so in its
     /// answer whatever the client has offered (RFC 7692 §7.1.1).
     pub(crate) fn accept(&mut self, params: &mut DeflateParams) -> Agreement {
-        let (window_bits, compressor) = self.sending(params, Role::Server);
-        let decompressor = if params.client_no_context_takeover {
-            None
-        } else {
-            self.lend_decompressor()
-        };
-        params.server_no_context_takeover = compressor.is_none();
-        params.client_no_context_takeover = decompressor.is_none();
+        let window = self.sending(params, Role::Server);
+        let keeps_peers = !params.client_no_context_takeover && self.decompressors.reserve();
+        params.server_no_context_takeover = !window.is_kept();
+        params.client_no_context_takeover = !keeps_peers;
         Agreement {
-            window_bits,
-            compressor,
-            decompressor,
+            window,
+            keeps_peers,
         }
     }
 
-    /// The server has taken up what a client offered with `decompressor`.
-    pub(crate) fn accepted(
-        &mut self,
-        params: &DeflateParams,
-        decompressor: Option<Box<Decompressor>>,
-    ) -> Agreement {
-        let (window_bits, compressor) = self.sending(params, Role::Client);
-        let decompressor = if params.server_no_context_takeover {
-            self.take_back_decompressor(decompressor);
-            None
-        } else {
-            decompressor
-        };
+    /// The server has taken up an offer; `keeps_peers` as [`Deflaters::offer`] said.
+    pub(crate) fn accepted(&mut self, params: &DeflateParams, keeps_peers: bool) -> Agreement {
+        let window = self.sending(params, Role::Client);
+        if params.server_no_context_takeover {
+            self.not_accepted(keeps_peers);
+        }
         Agreement {
-            window_bits,
-            compressor,
-            decompressor,
+            window,
+            keeps_peers: keeps_peers && !params.server_no_context_takeover,
+        }
+    }
+
+    /// Nobody has taken up an offer; `keeps_peers` as [`Deflaters::offer`] said.
+    pub(crate) fn not_accepted(&mut self, keeps_peers: bool) {
+        if keeps_peers {
+            self.decompressors.take_back(None);
         }
     }
 
     /// What one end sends with. It need not keep its window although it might.
-    fn sending(&mut self, params: &DeflateParams, role: Role) -> (u8, Option<Box<Compressor>>) {
+    fn sending(&mut self, params: &DeflateParams, role: Role) -> SendWindow {
         let direction = params.direction(role);
         let bits = direction.window_bits.min(self.window_bits);
-        let own = if direction.context_takeover {
-            let (level, memory_level) = (self.level, self.memory_level);
-            self.compressors.lend(
-                |compressor| compressor.window_bits() == bits,
-                || Compressor::new(level, bits, memory_level).ok(),
-            )
-        } else {
-            None
-        };
-        (bits, own)
+        SendWindow::new(
+            bits,
+            direction.context_takeover && self.compressors.reserve(),
+        )
     }
 
-    fn lend_decompressor(&mut self) -> Option<Box<Decompressor>> {
+    /// The compressor that was reserved for a connection, for its first message.
+    pub(super) fn lend_compressor(&mut self, window: SendWindow) -> Option<Box<Compressor>> {
+        let (level, bits, memory_level) = (self.level, window.bits(), self.memory_level);
+        self.compressors.lend(
+            |compressor| compressor.window_bits() == bits,
+            || Compressor::new(level, bits, memory_level).ok(),
+        )
+    }
+
+    /// The decompressor that was reserved for a connection, for its first message.
+    pub(super) fn lend_decompressor(&mut self) -> Option<Box<Decompressor>> {
         self.decompressors
             .lend(|_| true, || Some(Decompressor::new()))
     }
 
     /// The connection is over, or never began.
-    pub(crate) fn take_back(&mut self, agreement: Agreement) {
-        if let Some(mut compressor) = agreement.compressor {
-            compressor.reset();
+    pub(crate) fn take_back(
+        &mut self,
+        agreement: &Agreement,
+        mut compressor: Option<Box<Compressor>>,
+        mut decompressor: Option<Box<Decompressor>>,
+    ) {
+        if agreement.window.is_kept() {
+            compressor.iter_mut().for_each(|it| it.reset());
             self.compressors.take_back(compressor);
         }
-        self.take_back_decompressor(agreement.decompressor);
-    }
-
-    pub(crate) fn take_back_decompressor(&mut self, decompressor: Option<Box<Decompressor>>) {
-        if let Some(mut decompressor) = decompressor {
-            decompressor.reset();
+        if agreement.keeps_peers {
+            decompressor.iter_mut().for_each(|it| it.reset());
             self.decompressors.take_back(decompressor);
         }
     }
@@ -186,15 +205,19 @@ impl Deflaters {
         place.as_deref_mut()
     }
 
-    /// Windows that connections keep: their own, and their peers'.
+    /// Windows that are reserved for connections: their own, and their peers'.
     pub(crate) fn contexts(&self) -> (Occupancy, Occupancy) {
         (self.compressors.occupancy, self.decompressors.occupancy)
     }
 }
 
-/// Things that are made when they are first needed, lent, and kept for the next one.
+/// Things that are reserved, made or lent when they are first needed, and kept for the next one. To reserve one takes no memory,
+/// and who has reserved one gets it.
 struct Lending<T> {
     free: Vec<Box<T>>,
+    /// How many are with those who have reserved them.
+    lent: usize,
+    /// Of what is reserved.
     occupancy: Occupancy,
 }
 
@@ -202,6 +225,7 @@ impl<T> Lending<T> {
     fn new(max: usize) -> Self {
         Self {
             free: Vec::new(),
+            lent: 0,
             occupancy: Occupancy {
                 max,
                 ..Occupancy::default()
@@ -213,32 +237,47 @@ impl<T> Lending<T> {
         self.occupancy.current < self.occupancy.max
     }
 
-    /// One that fits, a new one if none does. `None` at the bound.
+    /// False at the bound.
+    fn reserve(&mut self) -> bool {
+        let has_more = self.has_more();
+        if has_more {
+            self.occupancy.current += 1;
+            self.occupancy.peak = self.occupancy.peak.max(self.occupancy.current);
+        }
+        has_more
+    }
+
+    /// What was reserved: one that fits, a new one if none does. `None` when none can be made.
     fn lend(
         &mut self,
         fits: impl Fn(&T) -> bool,
         make: impl FnOnce() -> Option<T>,
     ) -> Option<Box<T>> {
-        if !self.has_more() {
-            return None;
-        }
+        debug_assert!(self.lent < self.occupancy.current, "nothing is reserved");
         let lent = match self.free.iter().rposition(|free| fits(free)) {
             Some(at) => self.free.swap_remove(at),
             None => {
                 // Those that fit nobody now make room, so that no more than the bound are ever there.
-                if self.free.len() + self.occupancy.current >= self.occupancy.max {
+                if self.free.len() + self.lent >= self.occupancy.max {
                     self.free.pop();
                 }
                 Box::new(make()?)
             }
         };
-        self.occupancy.current += 1;
-        self.occupancy.peak = self.occupancy.peak.max(self.occupancy.current);
+        self.lent += 1;
         Some(lent)
     }
 
-    fn take_back(&mut self, lent: Box<T>) {
+    /// Ends a reservation; `lent` is what was made of it.
+    fn take_back(&mut self, lent: Option<Box<T>>) {
         self.occupancy.current -= 1;
-        self.free.push(lent);
+        if let Some(lent) = lent {
+            self.lent -= 1;
+            self.free.push(lent);
+        }
     }
 }
+
+#[cfg(all(test, feature = "deflate"))]
+#[path = "deflaters_tests.rs"]
+mod tests;

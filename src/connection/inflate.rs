@@ -52,12 +52,15 @@ impl Link {
         let Pools {
             buffers, deflaters, ..
         } = pools;
-        if let Some(own) = &mut self.decompressor {
-            return inflate(own, message, room, limit, buffers);
-        }
         let Some(deflaters) = deflaters else {
             return Err(ProtocolError::ReservedBits.into());
         };
+        if self.keeps_peers && self.decompressor.is_none() {
+            self.decompressor = deflaters.lend_decompressor();
+        }
+        if let Some(own) = &mut self.decompressor {
+            return inflate(own, message, room, limit, buffers);
+        }
         let shared = &mut deflaters.decompressor;
         let inflated = inflate(shared, message, room, limit, buffers);
         // The next message may be another connection's.

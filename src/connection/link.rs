@@ -20,7 +20,9 @@ pub(crate) struct Link {
     close: Option<Box<Close>>,
     /// True exactly when the peer's close frame was received and understood.
     heard_close: bool,
-    /// `Some` exactly when the peer's window is kept from message to message.
+    /// True exactly when the peer's window is kept from message to message.
+    pub(super) keeps_peers: bool,
+    /// `Some` exactly from the peer's first compressed message on if its window is kept.
     pub(super) decompressor: Option<Box<Decompressor>>,
 }
 
@@ -34,15 +36,15 @@ impl Link {
             deadlines: Deadlines::new(now),
             close: None,
             heard_close: false,
+            keeps_peers: false,
             decompressor: None,
         }
     }
 
     /// Both ends have agreed on compression, or that there is none.
-    pub(crate) fn agree(&mut self, agreement: Agreement) {
-        self.outbox.window_bits = agreement.window_bits;
-        self.outbox.compressor = agreement.compressor;
-        self.decompressor = agreement.decompressor;
+    pub(crate) fn agree(&mut self, agreement: &Agreement) {
+        self.outbox.window = agreement.window;
+        self.keeps_peers = agreement.keeps_peers;
     }
 
     /// True exactly when messages may be compressed.
@@ -177,11 +179,12 @@ impl Link {
         }
         self.inbox.clear(pools);
         self.outbox.discard_all(pools, discarded);
-        pools.take_back(Agreement {
-            window_bits: std::mem::take(&mut self.outbox.window_bits),
-            compressor: self.outbox.compressor.take(),
-            decompressor: self.decompressor.take(),
-        });
+        let agreement = Agreement {
+            window: std::mem::take(&mut self.outbox.window),
+            keeps_peers: std::mem::take(&mut self.keeps_peers),
+        };
+        let compressor = self.outbox.compressor.take();
+        pools.take_back(&agreement, compressor, self.decompressor.take());
         true
     }
 

@@ -3,6 +3,7 @@ use std::io::{self, Write};
 use super::{
     Frames, Payload, Pools, SendError, SendErrorKind, Sent,
     copies::DIRECT_WRITE_MIN,
+    deflaters::SendWindow,
     fan::Share,
     frames::Encoded,
     output::Output,
@@ -28,9 +29,9 @@ pub(crate) struct Outbox {
     pub(super) blocked: bool,
     /// The message that was begun in fragments and has no last one yet.
     pub(super) open: Option<MessageKind>,
-    /// Binary logarithm of the window that the peer inflates with; 0 when it was agreed not to compress.
-    pub(super) window_bits: u8,
-    /// `Some` exactly when our window is kept from message to message.
+    /// What messages are compressed with.
+    pub(super) window: SendWindow,
+    /// `Some` exactly from the first compressed message on if our window is kept.
     pub(super) compressor: Option<Box<Compressor>>,
 }
 
@@ -61,7 +62,7 @@ impl Outbox {
             share: Share::default(),
             blocked: false,
             open: None,
-            window_bits: 0,
+            window: SendWindow::NONE,
             compressor: None,
         }
     }
@@ -151,7 +152,7 @@ impl Outbox {
         limits: &SendLimits,
         pools: &mut Pools,
     ) -> Result<(), SendErrorKind> {
-        let (frames, is_compressed) = frames.for_window(self.window_bits);
+        let (frames, is_compressed) = frames.for_window(self.window.bits());
         if frames.as_bytes().is_empty() {
             return Ok(());
         }

@@ -1,4 +1,4 @@
-use super::{Payload, Pools, outbox::Outbox};
+use super::{Payload, Pools, deflaters::SendWindow, outbox::Outbox};
 use crate::{
     memory::Buffer,
     protocol::{Compress, Compressor, Outgoing},
@@ -9,7 +9,7 @@ impl Outbox {
     /// True exactly when compression was agreed on.
     #[inline]
     pub(crate) fn compresses(&self) -> bool {
-        self.window_bits != 0
+        self.window != SendWindow::NONE
     }
 
     /// True exactly when a message of `len` bytes is to be compressed.
@@ -74,10 +74,13 @@ impl Outbox {
             pools.buffers.lease(room)?
         };
         let room = &mut buffer[..room];
+        if self.window.is_kept() && self.compressor.is_none() {
+            self.compressor = deflaters.lend_compressor(self.window);
+        }
         let packed_len = match &mut self.compressor {
             Some(own) => own.compress(message, room, true),
             None => deflaters
-                .alone(self.window_bits)
+                .alone(self.window.bits())
                 .and_then(|compressor| compressor.compress(message, room, false)),
         };
         let packed = Packed {

@@ -6,7 +6,7 @@ use super::{
 use crate::{
     config::Config,
     memory::{Buffer, BufferPool, Recycler},
-    protocol::{Decompressor, DeflateParams, MaskKeys},
+    protocol::{Compressor, Decompressor, DeflateParams, MaskKeys},
 };
 
 /// What connections lease and draw from.
@@ -47,27 +47,31 @@ impl Pools {
         }
     }
 
-    /// A server has answered an offer of ours: what it has taken up, `None` for nothing, and the decompressor that was ready for
-    /// it.
+    /// A server has answered an offer of ours: what it has taken up, `None` for nothing. `keeps_peers`: what was offered.
     pub(crate) fn agreed(
         &mut self,
         params: Option<&DeflateParams>,
-        decompressor: Option<Box<Decompressor>>,
+        keeps_peers: bool,
     ) -> Agreement {
         match (&mut self.deflaters, params) {
-            (Some(deflaters), Some(params)) => deflaters.accepted(params, decompressor),
+            (Some(deflaters), Some(params)) => deflaters.accepted(params, keeps_peers),
             (Some(deflaters), None) => {
-                deflaters.take_back_decompressor(decompressor);
+                deflaters.not_accepted(keeps_peers);
                 Agreement::default()
             }
             (None, _) => Agreement::default(),
         }
     }
 
-    /// A connection is over, or never began: its windows go back.
-    pub(crate) fn take_back(&mut self, agreement: Agreement) {
+    /// A connection is over, or never began: what was reserved for it goes back, with the windows that it has used.
+    pub(crate) fn take_back(
+        &mut self,
+        agreement: &Agreement,
+        compressor: Option<Box<Compressor>>,
+        decompressor: Option<Box<Decompressor>>,
+    ) {
         if let Some(deflaters) = &mut self.deflaters {
-            deflaters.take_back(agreement);
+            deflaters.take_back(agreement, compressor, decompressor);
         }
     }
 

@@ -28,7 +28,7 @@ pub(crate) struct Opening<S> {
 impl<S> Opening<S> {
     /// It does not begin.
     pub(crate) fn cancel(self, shared: &mut Shared) -> S {
-        shared.pools.take_back(self.agreement);
+        shared.pools.take_back(&self.agreement, None, None);
         self.session
     }
 }
@@ -87,7 +87,7 @@ impl<H: Handler<M>, M> Driver<'_, H, M> {
     ) {
         let now = self.core.shared.now;
         let mut wire = Wire::new(stream, role, now);
-        wire.link.agree(opening.agreement);
+        wire.link.agree(&opening.agreement);
         let session = opening.session;
         let slot = Slot { wire, session };
         let id = ConnId(self.core.slots.insert(slot));

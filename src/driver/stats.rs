@@ -18,7 +18,8 @@ pub struct Stats {
     pub large_buffers: Occupancy,
     /// Bytes of all buffers, leased and kept.
     pub buffer_memory: Occupancy,
-    /// Windows that connections keep of what they send, with [`Compression::Dedicated`](crate::Compression::Dedicated).
+    /// Windows that are reserved for what connections send, with [`Compression::Dedicated`](crate::Compression::Dedicated).
+    /// They take memory from a connection's first compressed message on.
     pub compressors: Occupancy,
     /// The same of what they receive.
     pub decompressors: Occupancy,
