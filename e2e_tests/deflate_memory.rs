@@ -74,7 +74,7 @@ const CONNECTIONS: usize = 20;
 /// window takes more.
 const IDLE_BOUND: usize = 4 << 10;
 /// Both windows of one end.
-const WINDOWS: usize = (371 + 47) << 10;
+const WINDOWS: usize = (287 + 47) << 10;
 const DEADLINE: Duration = Duration::from_secs(10);
 
 #[derive(Default)]

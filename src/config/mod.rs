@@ -111,8 +111,8 @@ settings! {
     /// compress with when its window is kept (`server_max_window_bits`, `client_max_window_bits`), from 8 to 15. Default 15.
     compression_window_bits: u8 = 15;
     /// Memory that compressing takes beside its window and its tables, from 1 (little) to 9: 7 times 2 to the power of it and 6
-    /// more, in bytes. Default 8.
-    compression_memory_level: u8 = 8;
+    /// more, in bytes. Level 1 of `compression_level` makes next to no use of it. Default 6.
+    compression_memory_level: u8 = 6;
     /// Messages of fewer bytes are sent as they are, unless their sender asks for more. Default 64.
     compression_threshold: usize = 64;
     /// Windows that are kept for connections at a time with [`Compression::Dedicated`], in each direction. They are reserved
