@@ -1,5 +1,7 @@
 //! permessage-deflate (RFC 7692), against another implementation of deflate.
 
+use std::time::Duration;
+
 use flate2::{Compress, Compression as Level, Decompress, FlushCompress, FlushDecompress};
 use rand_chacha::{
     ChaCha8Rng,
@@ -539,6 +541,53 @@ fn with_no_windows_left_messages_stand_alone() {
         Zip::new().unpack(&third.read_frame()),
         sentence(7).as_bytes()
     );
+}
+
+#[test]
+fn a_compressor_is_for_others_while_the_peer_is_silent() {
+    let config = config(Compression::Dedicated)
+        .heartbeat_interval(Some(Duration::from_millis(50)))
+        .heartbeat_timeout(Duration::from_secs(10));
+    let server = Server::start(config, |_| {});
+    let (mut client, _) = connect(&server, OFFER);
+    let mut zip = Zip::new();
+    // Whatever comes next but pings, which are answered.
+    let mut pings = 0;
+    let next = |client: &mut Client, pings: &mut usize| {
+        let frame = client.read_frame();
+        if frame == Frame::ping(b"") {
+            client.write(&masked_frame(0x8A, b""));
+            *pings += 1;
+            return None;
+        }
+        Some(frame)
+    };
+    let mut lengths = Vec::new();
+    for (number, silence) in [(1, 0), (2, 2), (3, 0), (4, 2), (5, 0)] {
+        let message = sentence(number);
+        client.write(&masked_frame(
+            COMPRESSED_TEXT,
+            &zip.pack(message.as_bytes()),
+        ));
+        let echo = std::iter::repeat_with(|| next(&mut client, &mut pings));
+        let echo = echo.flatten().next().unwrap();
+        lengths.push(echo.payload.len());
+        // It goes on with the window that it has, whatever is in ours.
+        assert_eq!(zip.unpack(&echo), message.as_bytes());
+        pings = 0;
+        while pings < silence {
+            assert_eq!(next(&mut client, &mut pings), None);
+        }
+    }
+    let [first, second, third, fourth, fifth] = lengths[..] else {
+        unreachable!("five messages")
+    };
+    assert!(second * 2 < first && fourth * 2 < third, "{lengths:?}");
+    assert!(
+        first.abs_diff(third) < 5 && third.abs_diff(fifth) < 5,
+        "{lengths:?}"
+    );
+    assert_eq!(server.stats().compressors.current, 1);
 }
 
 #[test]

@@ -41,6 +41,8 @@ impl SendWindow {
     /// It was agreed not to compress.
     pub(super) const NONE: Self = Self(0);
     const KEPT: u8 = 0x80;
+    const USED: u8 = 0x40;
+    const BITS: u8 = 0x0F;
 
     fn new(bits: u8, is_kept: bool) -> Self {
         Self(if is_kept { bits | Self::KEPT } else { bits })
@@ -49,13 +51,26 @@ impl SendWindow {
     /// Its binary logarithm in bytes; 0 for none.
     #[inline]
     pub(super) fn bits(self) -> u8 {
-        self.0 & !Self::KEPT
+        self.0 & Self::BITS
     }
 
     /// True exactly when it is kept from message to message.
     #[inline]
     pub(super) fn is_kept(self) -> bool {
         self.0 & Self::KEPT != 0
+    }
+
+    /// A message is compressed with it.
+    #[inline]
+    pub(super) fn note_use(&mut self) {
+        self.0 |= Self::USED;
+    }
+
+    /// True exactly when it was used since this was asked last.
+    pub(super) fn take_use(&mut self) -> bool {
+        let was_used = self.0 & Self::USED != 0;
+        self.0 &= !Self::USED;
+        was_used
     }
 }
 
@@ -176,6 +191,12 @@ impl Deflaters {
             .lend(|_| true, || Some(Decompressor::new()))
     }
 
+    /// A connection has no use for its compressor for now. What was reserved for it stays so.
+    pub(super) fn give_back_compressor(&mut self, mut compressor: Box<Compressor>) {
+        compressor.reset();
+        self.compressors.give_back(compressor);
+    }
+
     /// The connection is over, or never began.
     pub(crate) fn take_back(
         &mut self,
@@ -272,9 +293,14 @@ impl<T> Lending<T> {
     fn take_back(&mut self, lent: Option<Box<T>>) {
         self.occupancy.current -= 1;
         if let Some(lent) = lent {
-            self.lent -= 1;
-            self.free.push(lent);
+            self.give_back(lent);
         }
+    }
+
+    /// What was lent is for others, until it is needed again.
+    fn give_back(&mut self, lent: Box<T>) {
+        self.lent -= 1;
+        self.free.push(lent);
     }
 }
 

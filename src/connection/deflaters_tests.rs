@@ -1,9 +1,15 @@
+use std::{sync::Arc, time::Instant};
+
 use rand_chacha::{
     ChaCha8Rng,
     rand_core::{Rng, SeedableRng},
 };
 
-use super::*;
+use super::{
+    super::{CloseCause, Link, Pools},
+    *,
+};
+use crate::protocol::{InflateStep, Inflating};
 
 fn deflaters(max: usize) -> Deflaters {
     let config = Config::default()
@@ -168,4 +174,80 @@ fn who_has_reserved_a_window_gets_one_and_there_are_never_more() {
         full += usize::from(kept == MAX && compressors.0 == MAX);
     }
     assert!(full > 0, "the bound was never met");
+}
+
+/// A connection of a server, and its peer.
+struct Pair {
+    link: Link,
+    pools: Pools,
+    peer: Decompressor,
+}
+
+impl Pair {
+    fn new() -> Self {
+        let config = Config::default().compression(Compression::Dedicated);
+        let mut pools = Pools::new(&Arc::new(config), true);
+        let mut link = Link::new(Role::Server, Instant::now());
+        link.agree(&pools.agree(&mut Some(params(15))));
+        Self {
+            link,
+            pools,
+            peer: Decompressor::new(),
+        }
+    }
+
+    /// How long a message is that the peer understands.
+    fn say(&mut self, message: &[u8]) -> usize {
+        let outbox = &mut self.link.outbox;
+        let packed = outbox
+            .pack([message], message.len(), &mut self.pools)
+            .unwrap();
+        let mut inflated = vec![0; message.len()];
+        let mut progress = Inflating::default();
+        let step = self
+            .peer
+            .decompress(packed.as_bytes(), &mut progress, &mut inflated);
+        assert_eq!((step, &inflated[..]), (Ok(InflateStep::Done), message));
+        let len = packed.as_bytes().len();
+        packed.give_back(&mut self.pools);
+        len
+    }
+
+    fn rest(&mut self) {
+        self.link.outbox.rest(&mut self.pools);
+    }
+
+    /// Compressors that are lent, and those that wait.
+    fn compressors(&self) -> (usize, usize) {
+        made(self.pools.deflaters.as_ref().unwrap()).0
+    }
+}
+
+#[test]
+fn a_compressor_that_is_not_used_for_long_is_for_others_and_the_peer_need_not_know() {
+    let mut pair = Pair::new();
+    let message = b"something that is not said for the first time, nor for the last".repeat(2);
+    pair.rest();
+    assert_eq!(pair.compressors(), (0, 0));
+    for _ in 0..3 {
+        let first = pair.say(&message);
+        assert!(pair.say(&message) * 4 < first);
+        // It was used until just now.
+        pair.rest();
+        assert_eq!(pair.compressors(), (1, 0));
+        assert!(pair.say(&message) * 4 < first);
+        pair.rest();
+        pair.rest();
+        assert_eq!(pair.compressors(), (0, 1));
+        pair.rest();
+        let deflaters = pair.pools.deflaters.as_ref().unwrap();
+        assert_eq!(reserved(deflaters), (1, 1));
+    }
+    pair.say(&message);
+    pair.rest();
+    pair.rest();
+    pair.link
+        .end(CloseCause::EndOfStream, &mut pair.pools, drop);
+    let deflaters = pair.pools.deflaters.as_ref().unwrap();
+    assert_eq!((reserved(deflaters), pair.compressors()), ((0, 0), (0, 1)));
 }

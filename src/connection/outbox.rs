@@ -31,7 +31,7 @@ pub(crate) struct Outbox {
     pub(super) open: Option<MessageKind>,
     /// What messages are compressed with.
     pub(super) window: SendWindow,
-    /// `Some` exactly from the first compressed message on if our window is kept.
+    /// `Some` from the first compressed message on if our window is kept, until there is nothing to compress for long.
     pub(super) compressor: Option<Box<Compressor>>,
 }
 

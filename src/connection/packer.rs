@@ -77,6 +77,7 @@ impl Outbox {
         if self.window.is_kept() && self.compressor.is_none() {
             self.compressor = deflaters.lend_compressor(self.window);
         }
+        self.window.note_use();
         let packed_len = match &mut self.compressor {
             Some(own) => own.compress(message, room, true),
             None => deflaters
@@ -94,6 +95,17 @@ impl Outbox {
         packed.give_back(pools);
         self.forget_window();
         None
+    }
+
+    /// The peer is silent. A compressor that was not used since the last time is for others: the next message starts anew, as a
+    /// sender may at any time, and the peer need not know. What it inflates with has to stay as it is.
+    pub(crate) fn rest(&mut self, pools: &mut Pools) {
+        if self.window.take_use() {
+            return;
+        }
+        if let (Some(own), Some(deflaters)) = (self.compressor.take(), &mut pools.deflaters) {
+            deflaters.give_back_compressor(own);
+        }
     }
 
     /// The peer's window and ours are not the same any more: ours starts anew, which the peer need not know.

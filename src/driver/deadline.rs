@@ -18,6 +18,7 @@ pub(crate) fn handle_deadline<S>(core: &mut Core<S>, id: ConnId) {
     match wire.arm(id, shared) {
         None => {}
         Some(Due::Heartbeat) => {
+            wire.link.outbox.rest(&mut shared.pools);
             // With a full ring the peer has a ping to answer anyway.
             if wire
                 .link
