@@ -5,10 +5,15 @@ use crate::connection::{Flushed, Output};
 /// frame, and reading pauses or goes on with the backlog. `settled`: the input of the visit that may have been borrowed from.
 #[inline]
 pub(crate) fn flush<S>(core: &mut Core<S>, id: ConnId, settled: &[u8]) {
-    let Some((wire, shared)) = core.wire_mut(id) else {
-        return;
-    };
     // The entry in `dirty` stays; whoever works that list off finds nothing to do.
+    if let Some((wire, shared)) = core.wire_mut(id) {
+        flush_wire(wire, id, shared, settled);
+    }
+}
+
+/// As `flush`, of a connection that was looked up.
+#[inline]
+pub(super) fn flush_wire(wire: &mut Wire, id: ConnId, shared: &mut Shared, settled: &[u8]) {
     let Shared { pools, notices, .. } = shared;
     let out = &mut Output::new(&mut wire.stream, settled);
     let flushed = wire

@@ -1,5 +1,6 @@
 use super::{
-    ConnId, Connections, Driver, Handler, Slot, Visit, conn::Conn, flush::flush, notices::Counts,
+    ConnId, Connections, Driver, Handler, Slot, Visit, conn::Conn, flush::flush_wire,
+    notices::Counts,
 };
 use crate::protocol::Role;
 
@@ -26,9 +27,9 @@ impl<H: Handler<M>, M> Driver<'_, H, M> {
     fn flush_dirty(&mut self) {
         // A flush may end a connection, but marks none dirty: the list only shrinks here.
         while let Some(id) = self.core.shared.dirty.pop() {
-            if let Some(slot) = self.core.slot_mut(id) {
-                slot.wire.flags.dirty = false;
-                flush(self.core, id, &[]);
+            if let Some((wire, shared)) = self.core.wire_mut(id) {
+                wire.flags.dirty = false;
+                flush_wire(wire, id, shared, &[]);
             }
         }
     }
