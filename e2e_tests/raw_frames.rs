@@ -1,6 +1,8 @@
 use std::io::Write;
 
-use wsloop::{Config, Frames, FramesError, MessageKind, Outcome, ProtocolError, SendErrorKind};
+use wsloop::{
+    Config, Connections, Frames, FramesError, MessageKind, Outcome, ProtocolError, SendErrorKind,
+};
 
 use super::support::{Client, Event, Frame, Server, frame, masked_frame, pattern};
 
@@ -32,6 +34,32 @@ fn one_encoding_goes_to_everybody() {
         clients[3].send_binary(&pattern(size, 5));
         for client in &mut clients {
             assert_eq!(client.read_frame(), Frame::binary(pattern(size, 5)));
+        }
+    }
+}
+
+/// From within a callback, which flushes its own connection itself, and from outside of any.
+#[test]
+fn every_message_of_a_broadcast_reaches_everybody_and_is_counted() {
+    fn broadcast<S>(connections: &mut Connections<'_, S>) {
+        let before = connections.stats().sent;
+        for number in 0..4 {
+            let frames = Frames::message(MessageKind::Binary, &[number; 10]);
+            connections.for_each(|conn| conn.send_frames(&frames).unwrap());
+        }
+        let sent = connections.stats().sent;
+        assert_eq!(sent.messages - before.messages, 4 * 5);
+        assert_eq!(sent.bytes - before.bytes, 4 * 5 * 12);
+    }
+    let server = Server::start(Config::default(), |app| {
+        app.on_message = Some(Box::new(|conn, _| broadcast(&mut conn.connections())));
+    });
+    let mut clients: Vec<Client> = (0..5).map(|_| server.connect()).collect();
+    clients[2].send_text("go");
+    server.with(|_, connections| broadcast(connections));
+    for client in &mut clients {
+        for number in (0..4).chain(0..4) {
+            assert_eq!(client.read_frame(), Frame::binary(vec![number; 10]));
         }
     }
 }

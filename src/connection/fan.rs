@@ -3,13 +3,16 @@ use std::io::{self, Write};
 use bytes::Bytes;
 
 use super::{
-    Pools,
+    Frames, Pools, SendLimits,
     outbox::{Flushed, Outbox},
     output::Output,
     queue::offer,
     segment::{Segment, Walk},
 };
-use crate::memory::{Buffer, BufferPool};
+use crate::{
+    memory::{Buffer, BufferPool},
+    protocol::Role,
+};
 
 /// Frames that are put together for many connections at a time, at most.
 const MAX_ENTRIES: usize = 256;
@@ -31,8 +34,9 @@ pub(crate) struct Fan {
 struct Entry {
     /// Kept so that the same frames are known by their address.
     frames: Bytes,
-    /// Where they end in the buffer.
-    end: usize,
+    /// Where they begin in the buffer.
+    start: u32,
+    len: u32,
 }
 
 /// The entries that a connection has to write; none when both are the same.
@@ -50,56 +54,52 @@ impl Share {
         self.first == self.next
     }
 
-    /// With one entry more. All of them fit one buffer, so their sum fits too.
+    /// One entry more. All of them fit one buffer, so their sum fits too.
     #[inline]
-    fn with(self, frames: &Bytes) -> Self {
-        Self {
-            first: self.first,
-            next: self.next + 1,
-            len: self
-                .len
-                .saturating_add(u32::try_from(frames.len()).unwrap_or(u32::MAX)),
-        }
+    fn push(&mut self, entry: &Entry) {
+        self.next += 1;
+        self.len += entry.len;
     }
 }
 
 impl Fan {
-    /// The share with these frames behind it; `None` when they cannot be put there.
+    /// The entry behind the share, if it is of these frames.
     #[inline]
-    fn extend(&mut self, share: Share, frames: &Bytes, buffers: &mut BufferPool) -> Option<Share> {
-        if share.is_empty() {
-            return self.begin(frames, buffers);
-        }
-        let next = usize::from(share.next);
-        let is_there =
-            self.is_at(next, frames) || next == self.entries.len() && self.add(frames, buffers);
-        is_there.then(|| share.with(frames))
+    fn next(&self, share: Share, frames: &Bytes) -> Option<&Entry> {
+        self.at(usize::from(share.next), frames)
     }
 
+    /// A share that begins with these frames, where the last one began or at the end; `None` when they have to be put there.
     #[inline]
-    fn begin(&mut self, frames: &Bytes, buffers: &mut BufferPool) -> Option<Share> {
+    fn begin(&mut self, frames: &Bytes) -> Option<Share> {
         let last = self.entries.len().wrapping_sub(1);
-        if self.is_at(last, frames) {
-            self.first = last;
-        } else if !self.is_at(self.first, frames) {
-            self.first = self.entries.len();
-            if !self.add(frames, buffers) {
-                return None;
-            }
-        }
-        let first = u16::try_from(self.first).ok()?;
-        self.users += 1;
-        let share = Share {
-            first,
-            next: first,
+        let first = match self.at(last, frames) {
+            Some(_) => last,
+            None => self.first,
+        };
+        let entry = self.at(first, frames)?;
+        let index = u16::try_from(first).ok()?;
+        let mut share = Share {
+            first: index,
+            next: index,
             len: 0,
         };
-        Some(share.with(frames))
+        share.push(entry);
+        self.first = first;
+        self.users += 1;
+        Some(share)
     }
 
+    /// Puts the frames where the share goes on. False when something else is there, or no room.
+    fn put(&mut self, share: Share, frames: &Bytes, buffers: &mut BufferPool) -> bool {
+        let is_end = share.is_empty() || usize::from(share.next) == self.entries.len();
+        is_end && self.add(frames, buffers)
+    }
+
+    /// The entry at this place, if it is of these frames.
     #[inline]
-    fn is_at(&self, index: usize, frames: &Bytes) -> bool {
-        self.entries.get(index).is_some_and(|entry| {
+    fn at(&self, index: usize, frames: &Bytes) -> Option<&Entry> {
+        self.entries.get(index).filter(|entry| {
             entry.frames.as_ptr() == frames.as_ptr() && entry.frames.len() == frames.len()
         })
     }
@@ -112,8 +112,13 @@ impl Fan {
                 None => return false,
             }
         }
-        let start = self.start_of(self.entries.len());
-        let Some(space) = self.buffer.get_mut(start..start + frames.len()) else {
+        let last = self.entries.last();
+        let start = last.map_or(0, |last| last.start + last.len);
+        let from = start as usize;
+        let Some(space) = self.buffer.get_mut(from..from + frames.len()) else {
+            return false;
+        };
+        let Ok(len) = u32::try_from(frames.len()) else {
             return false;
         };
         match self.entries.len() {
@@ -124,22 +129,17 @@ impl Fan {
         space.copy_from_slice(frames);
         self.entries.push(Entry {
             frames: frames.clone(),
-            end: start + frames.len(),
+            start,
+            len,
         });
         true
     }
 
-    fn start_of(&self, index: usize) -> usize {
-        match index {
-            0 => 0,
-            _ => self.entries[index - 1].end,
-        }
-    }
-
     #[inline]
     fn bytes(&self, share: Share) -> &[u8] {
-        let start = self.start_of(usize::from(share.first));
-        &self.buffer[start..self.start_of(usize::from(share.next))]
+        let first = self.entries.get(usize::from(share.first));
+        let start = first.map_or(0, |first| first.start as usize);
+        &self.buffer[start..start + share.len as usize]
     }
 
     fn frames(&self, index: u16) -> Bytes {
@@ -159,18 +159,77 @@ impl Fan {
 }
 
 impl Outbox {
-    /// Stages frames as many others may be sent them. False when they have to be staged by themselves.
+    /// Stages frames that stand in the fan behind what is staged, as in a broadcast of several messages all but the first do for
+    /// almost every connection: this is their whole way, so it is short. False for any others, of which nothing is staged.
     #[inline]
-    pub(super) fn take_part(&mut self, frames: &Bytes, pools: &mut Pools) -> bool {
-        if self.queue.is_some() || self.corked > 0 || self.blocked {
+    pub(crate) fn follow(
+        &mut self,
+        frames: &Frames,
+        limits: &SendLimits,
+        pools: &mut Pools,
+    ) -> bool {
+        let (frames, is_compressed) = frames.for_window(self.window.bits());
+        let Some(fan) = &pools.fan else {
+            return false;
+        };
+        // There is no share but a server's, between messages.
+        if self.share.is_empty() {
             return false;
         }
+        let Some(entry) = fan.next(self.share, frames.shared()) else {
+            return false;
+        };
+        if self.share.len as usize + entry.len as usize > limits.backlog {
+            return false;
+        }
+        self.share.push(entry);
+        if is_compressed {
+            self.forget_window();
+        }
+        true
+    }
+
+    /// As `follow`, with nothing staged before.
+    #[inline]
+    pub(crate) fn join(&mut self, frames: &Frames, pools: &mut Pools) -> bool {
+        let is_free = self.may_share() && self.share.is_empty();
+        if !is_free || self.open.is_some() || self.role == Role::Client {
+            return false;
+        }
+        let (frames, is_compressed) = frames.for_window(self.window.bits());
         let Some(fan) = &mut pools.fan else {
             return false;
         };
-        let share = fan.extend(self.share, frames, &mut pools.buffers);
-        self.share = share.unwrap_or(self.share);
-        share.is_some()
+        let Some(share) = fan.begin(frames.shared()) else {
+            return false;
+        };
+        self.share = share;
+        if is_compressed {
+            self.forget_window();
+        }
+        true
+    }
+
+    /// Stages frames that others may be sent too, as the first of them. False when they have to be staged by themselves.
+    pub(super) fn lead(&mut self, frames: &Bytes, pools: &mut Pools) -> bool {
+        let Some(fan) = &mut pools.fan else {
+            return false;
+        };
+        if !self.may_share() || !fan.put(self.share, frames, &mut pools.buffers) {
+            return false;
+        }
+        if self.share.is_empty() {
+            self.share = fan.begin(frames).unwrap_or_default();
+            return !self.share.is_empty();
+        }
+        let entry = fan.next(self.share, frames);
+        entry.map(|entry| self.share.push(entry)).is_some()
+    }
+
+    /// True exactly when nothing else is staged.
+    #[inline]
+    fn may_share(&self) -> bool {
+        self.queue.is_none() && self.corked == 0 && !self.blocked
     }
 
     /// Writes the share.
@@ -237,8 +296,8 @@ mod tests {
     use super::{super::choppy::below, *};
     use crate::{
         config::Config,
-        connection::{Frames, SendLimits},
-        protocol::{MessageKind, Opcode, Role},
+        connection::SendErrorKind,
+        protocol::{MessageKind, Opcode},
     };
 
     const LIMITS: SendLimits = SendLimits {
@@ -366,6 +425,47 @@ mod tests {
         early.drain(&mut pools);
         assert!(early.kernel.wire == early.expected && late.kernel.wire.is_empty());
         assert_eq!(leased_at_the_end(&mut pools), 0);
+    }
+
+    #[test]
+    fn what_follows_meets_the_limit_of_the_backlog() {
+        let mut pools = pools();
+        let messages = messages(3);
+        let backlog = messages[0].as_bytes().len() + messages[1].as_bytes().len();
+        let limits = SendLimits { queue: 1, backlog };
+        let (mut first, mut second) = (Conn::new(), Conn::new());
+        for frames in &messages {
+            first.send(frames, &mut pools);
+        }
+        for frames in &messages[..2] {
+            second
+                .outbox
+                .send_frames(frames, &limits, &mut pools)
+                .unwrap();
+        }
+        let refused = second.outbox.send_frames(&messages[2], &limits, &mut pools);
+        assert_eq!(refused, Err(SendErrorKind::BacklogFull));
+        assert_eq!(second.outbox.backlog(), backlog);
+        second.flush(&mut pools);
+        assert!(second.kernel.wire == first.expected[..backlog]);
+    }
+
+    #[test]
+    fn who_may_not_take_part_does_not() {
+        let mut pools = pools();
+        pools
+            .mask_keys
+            .supply(Box::new(ChaCha8Rng::seed_from_u64(0)));
+        let messages = messages(1);
+        let (mut server, mut amid, mut client) = (Conn::new(), Conn::new(), Conn::new());
+        server.send(&messages[0], &mut pools);
+        amid.outbox.open = Some(MessageKind::Text);
+        let refused = amid.outbox.send_frames(&messages[0], &LIMITS, &mut pools);
+        assert_eq!(refused, Err(SendErrorKind::MessageOpen));
+        client.outbox = Outbox::new(Role::Client);
+        client.send(&messages[0], &mut pools);
+        client.flush(&mut pools);
+        assert_eq!(client.kernel.wire[1], 0x80 | 60, "masked");
     }
 
     /// Connections that are sent some of the same, and other things between, and whose kernels take now more and now less.

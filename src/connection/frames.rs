@@ -75,6 +75,7 @@ impl Frames {
 
     /// The frames as they go over the wire (of a server), not compressed.
     #[must_use]
+    #[inline]
     pub fn as_bytes(&self) -> &[u8] {
         &self.plain.bytes
     }
@@ -116,9 +117,12 @@ impl Frames {
 
     /// The best form for a connection whose peer inflates with a window of so many bits, and whether it is a compressed one; 0
     /// when it does not inflate at all.
+    #[inline]
     pub(super) fn for_window(&self, bits: u8) -> (&Encoded, bool) {
-        let mut forms = self.compressed.iter().flat_map(|forms| forms.iter());
-        match forms.find(|form| form.window_bits <= bits) {
+        let Some(forms) = &self.compressed else {
+            return (&self.plain, false);
+        };
+        match forms.iter().find(|form| form.window_bits <= bits) {
             Some(form) => (&form.frames, true),
             None => (&self.plain, false),
         }
@@ -130,6 +134,7 @@ impl Encoded {
         &self.bytes
     }
 
+    #[inline]
     pub(super) fn shared(&self) -> &Bytes {
         &self.bytes
     }

@@ -152,6 +152,9 @@ impl Outbox {
         limits: &SendLimits,
         pools: &mut Pools,
     ) -> Result<(), SendErrorKind> {
+        if self.follow(frames, limits, pools) || self.join(frames, pools) {
+            return Ok(());
+        }
         let (frames, is_compressed) = frames.for_window(self.window.bits());
         if frames.as_bytes().is_empty() {
             return Ok(());
@@ -177,7 +180,7 @@ impl Outbox {
         let bytes = frames.as_bytes();
         self.check_backlog(bytes.len(), limits)?;
         if bytes.len() < DIRECT_WRITE_MIN {
-            if self.take_part(frames.shared(), pools) {
+            if self.lead(frames.shared(), pools) {
                 return Ok(());
             }
             return self.append(bytes.len(), pools, |space| space.copy_from_slice(bytes));

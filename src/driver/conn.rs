@@ -138,8 +138,16 @@ impl<'a, S> Conn<'a, S> {
     ///
     /// # Errors
     /// The reason; nothing was sent.
+    #[inline]
     pub fn send_frames(&mut self, frames: &Frames) -> Result<(), SendErrorKind> {
-        self.sender().send_frames(frames)
+        let followed = self
+            .core
+            .wire_mut(self.id)
+            .is_some_and(|(wire, shared)| wire.follow(frames, shared));
+        match followed {
+            true => Ok(()),
+            false => self.sender().send_first_frames(frames),
+        }
     }
 
     /// Sends a ping. See [`Sender::send_ping`].

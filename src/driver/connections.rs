@@ -71,11 +71,11 @@ impl<'a, S> Connections<'a, S> {
     pub fn for_each(&mut self, mut f: impl FnMut(&mut Conn<'_, S>)) {
         // By index, so that nothing is borrowed while `f` runs; `f` can neither add nor remove a slot.
         for index in 0..self.core.slots.index_bound() {
-            let Some(key) = self.core.slots.key_at(index) else {
-                continue;
-            };
-            if let Some(mut conn) = Conn::open(self.core, ConnId(key), self.visit) {
-                f(&mut conn);
+            match self.core.slots.at(index) {
+                Some((key, slot)) if slot.wire.link.state().is_open() => {
+                    f(&mut Conn::at_hand(self.core, ConnId(key), self.visit));
+                }
+                _ => {}
             }
         }
     }

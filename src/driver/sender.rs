@@ -121,7 +121,25 @@ impl Sender<'_> {
     ///
     /// # Errors
     /// The reason; nothing was sent: `NotOpen`, `BacklogFull`, `OutOfBuffers`, `TooBig`.
+    #[inline]
     pub fn send_frames(&mut self, frames: &Frames) -> Result<(), SendErrorKind> {
+        match self.wire.follow(frames, self.shared) {
+            true => Ok(()),
+            false => self.send_first_frames(frames),
+        }
+    }
+
+    /// As `send_frames`, of frames that do not follow others that many are sent.
+    pub(super) fn send_first_frames(&mut self, frames: &Frames) -> Result<(), SendErrorKind> {
+        self.check_open()?;
+        if self.wire.link.outbox.join(frames, &mut self.shared.pools) {
+            self.staged_message(frames.as_bytes().len());
+            return Ok(());
+        }
+        self.send_new_frames(frames)
+    }
+
+    fn send_new_frames(&mut self, frames: &Frames) -> Result<(), SendErrorKind> {
         self.begin()?;
         let Shared {
             pools, settings, ..
@@ -242,7 +260,15 @@ impl Sender<'_> {
     }
 
     /// Writes what was staged without being copied: only more of the like may stand behind it.
+    #[inline]
     fn write_borrowed(&mut self) {
+        if self.wire.link.outbox.has_borrowed(&self.shared.pools) {
+            self.write_borrowed_now();
+        }
+    }
+
+    #[cold]
+    fn write_borrowed_now(&mut self) {
         let Wire { link, stream, .. } = &mut *self.wire;
         let out = &mut self.visit.output(self.id, stream);
         let written = link.outbox.write_borrowed(&mut self.shared.pools, out);
@@ -287,6 +313,23 @@ impl Sender<'_> {
         if !self.visit.is_to(self.id) {
             self.mark_dirty();
         }
+    }
+}
+
+impl Wire {
+    /// Sends frames that others have been sent too behind what this one was sent last. False for any others, of which nothing
+    /// is sent.
+    #[inline]
+    pub(super) fn follow(&mut self, frames: &Frames, shared: &mut Shared) -> bool {
+        let Self { link, .. } = self;
+        let limits = &shared.settings.send_limits();
+        if !link.state().is_open() || !link.outbox.follow(frames, limits, &mut shared.pools) {
+            return false;
+        }
+        // Nothing has to be marked: it is flushed with what it stands behind.
+        shared.counters.sent.messages += 1;
+        shared.counters.sent.bytes += frames.as_bytes().len() as u64;
+        true
     }
 }
 

@@ -145,13 +145,20 @@ impl<T> Slots<T> {
         narrow(self.entries.capacity())
     }
 
-    /// The key of the value now at `index`, for scans that change the pool as they go.
-    pub(crate) fn key_at(&self, index: u32) -> Option<Key> {
+    /// The value now at `index` and its key, for scans that change the pool as they go.
+    #[inline]
+    pub(crate) fn at(&self, index: u32) -> Option<(Key, &T)> {
         let entry = self.entries.get(index as usize)?;
-        Some(Key {
+        let key = Key {
             index,
             generation: entry.generation,
-        })
+        };
+        Some((key, &entry.value))
+    }
+
+    /// The key of the value now at `index`.
+    pub(crate) fn key_at(&self, index: u32) -> Option<Key> {
+        self.at(index).map(|(key, _)| key)
     }
 }
 
