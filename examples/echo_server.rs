@@ -126,9 +126,9 @@ impl Handler for Echo {
             .unwrap_or_else(|_| HttpResponse::not_found())
     }
 
-    fn on_message(&mut self, conn: &mut Conn<'_, ()>, message: Message<'_>) {
+    fn on_message(&mut self, conn: &mut Conn<'_, ()>, mut message: Message<'_>) {
         // Reading pauses by itself while the peer does not read, so there is always room for the answer.
-        let _ = conn.send_copy(message.kind(), message.as_bytes());
+        let _ = conn.forward(&mut message);
     }
 
     fn on_source(&mut self, connections: &mut Connections<'_, ()>, _: SourceId, _: &Event) {

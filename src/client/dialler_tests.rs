@@ -48,7 +48,7 @@ struct Stage {
     app: App,
     core: Core<()>,
     dialler: Dialler<()>,
-    scratch: Vec<u8>,
+    scratch: Box<[u8]>,
     start: Instant,
     key: Key,
 }
@@ -71,7 +71,7 @@ impl Stage {
             app: App::default(),
             core,
             dialler: Dialler::new(1),
-            scratch: vec![0; Config::default().scratch_size],
+            scratch: vec![0; Config::default().scratch_size].into_boxed_slice(),
             start,
             key: Key::from_parts(0, 0),
         };

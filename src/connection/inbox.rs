@@ -3,13 +3,14 @@ use std::ops::Range;
 use super::{
     Pools,
     assembly::Assembly,
+    kept::Kept,
     streaming::{Piece, Streaming},
+    whole::{plain_message, whole_frame},
 };
 use crate::{
     memory::Buffer,
     protocol::{
-        FrameHeader, InProgress, MessageKind, Opcode, ParsedHeader, PlainHeader, Progress,
-        ProtocolError, Role, Rules, apply_mask, is_valid_utf8,
+        FrameHeader, InProgress, MessageKind, Opcode, ParsedHeader, Progress, ProtocolError, Rules,
     },
 };
 
@@ -32,6 +33,8 @@ pub(crate) enum Event {
     Compressed(MessageKind, Range<usize>),
     /// A message that is complete in a buffer of its own: fetch it with [`Inbox::take_message`].
     Assembled,
+    /// The first frame of a message, of which the input holds all that has come: to be handed to [`Inbox::adopt`].
+    Begun(FrameHeader, Range<usize>),
     /// A piece of a message that is passed on as it arrives.
     Piece(Piece, Range<usize>),
     /// A close, ping or pong that is complete in the input.
@@ -44,8 +47,22 @@ pub(crate) struct Assembled {
     pub(crate) is_compressed: bool,
     /// Leased, and given back by whoever takes the message; empty, and not leased, for an empty message.
     pub(crate) buffer: Buffer,
-    /// `len <= buffer.len()`
-    pub(crate) len: usize,
+    /// Where in the buffer it lies.
+    pub(crate) contents: Range<usize>,
+}
+
+/// Bytes that one read brings at most. They are unmasked when they are there, all at once: what is more would have left the
+/// second-level cache by then, of which the kernel's copy takes as much again.
+pub(crate) const MAX_READ: usize = 256 * 1024;
+
+/// What becomes of the start of a message, when the rest of it is not there. One that the scratch buffer has room for where
+/// it is may always be [`Event::Begun`], if there is enough of it; what is less, or more, is copied to a buffer of its own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Partial {
+    /// Left where it is if it fits the scratch buffer, for more is about to be read behind it.
+    Left,
+    /// Not left: nothing is to come before others had their turn.
+    Ended,
 }
 
 /// Why a connection's input cannot go on.
@@ -64,33 +81,22 @@ impl From<ProtocolError> for Fault {
 
 #[derive(Default)]
 pub(crate) struct Unfinished {
-    raw: Raw,
+    raw: Kept,
     message: Option<Assembly>,
     pub(super) streaming: Streaming,
-}
-
-/// Bytes that nobody has looked at yet.
-#[derive(Default)]
-struct Raw {
-    /// Leased exactly when `len > 0`, or when room was made to read ahead.
-    buffer: Buffer,
-    len: usize,
-    /// True exactly when these bytes were set aside before they were parsed (a pause, a spent budget), so that there may be
-    /// whole frames in them.
-    held: bool,
 }
 
 impl Inbox {
     /// The next event of `input[*position..]`; moves `position` behind what was used up. `None` when the input says nothing
     /// more: what is left behind `position` is the start of a frame and must be kept with [`Inbox::keep`], or stand before what
-    /// comes. A whole message of up to `room` bytes, header included, is left there until it is complete.
+    /// comes. `input` is the front of the scratch buffer.
     #[inline(always)]
     pub(crate) fn next(
         &mut self,
         input: &mut [u8],
         position: &mut usize,
         rules: &Rules,
-        room: usize,
+        partial: Partial,
         pools: &mut Pools,
     ) -> Result<Option<Event>, Fault> {
         if self.unfinished.is_none() {
@@ -98,7 +104,7 @@ impl Inbox {
                 return event.map(Some);
             }
         }
-        self.next_of_any(input, position, rules, room, pools)
+        self.next_of_any(input, position, rules, partial, pools)
     }
 
     /// As `next`, whatever the input says.
@@ -107,7 +113,7 @@ impl Inbox {
         input: &mut [u8],
         position: &mut usize,
         rules: &Rules,
-        room: usize,
+        partial: Partial,
         pools: &mut Pools,
     ) -> Result<Option<Event>, Fault> {
         loop {
@@ -146,18 +152,29 @@ impl Inbox {
             rules.check(&header, self.in_progress())?;
             let whole = header.payload_len <= (bytes.len() - header_len) as u64;
             let starts_at = *position + header_len;
-            if whole && (header.opcode.is_control() || (header.fin && self.in_progress().is_none()))
-            {
+            let is_message = header.fin && self.in_progress().is_none();
+            if whole && (header.opcode.is_control() || is_message) {
                 // A payload that is in memory has a length that fits.
                 #[expect(clippy::cast_possible_truncation)]
                 let range = starts_at..starts_at + header.payload_len as usize;
                 *position = range.end;
                 return whole_frame(&header, &mut input[range.clone()], range, rules).map(Some);
             }
-            let waits = header.fin
-                && self.in_progress().is_none()
-                && header.payload_len <= room.saturating_sub(header_len) as u64;
-            if header.opcode.is_control() || waits {
+            let arrived = starts_at..input.len();
+            let fits_behind = |at: usize| {
+                let room = pools.buffers.scratch_size().saturating_sub(at);
+                is_message && header.payload_len <= room as u64
+            };
+            let leave = partial == Partial::Left && fits_behind(header_len);
+            let missing = header.payload_len.saturating_sub(arrived.len() as u64);
+            if header.opcode.is_control() || (leave && missing <= MAX_READ as u64) {
+                return Ok(None);
+            }
+            if fits_behind(starts_at) && pools.buffers.may_exchange(arrived.len()) {
+                *position = arrived.end;
+                return Ok(Some(Event::Begun(header, arrived)));
+            }
+            if leave {
                 return Ok(None);
             }
             self.begin_frame(&header, pools);
@@ -203,10 +220,35 @@ impl Inbox {
             .begin_frame(header);
     }
 
+    /// Goes on with the message that [`Event::Begun`] announced in the scratch buffer itself, which is exchanged for another.
+    pub(crate) fn adopt(
+        &mut self,
+        header: &FrameHeader,
+        arrived: Range<usize>,
+        scratch: &mut Buffer,
+        rules: &Rules,
+        pools: &mut Pools,
+    ) -> Result<(), Fault> {
+        let count = arrived.len();
+        if let Some(buffer) = pools.buffers.exchange(scratch, count) {
+            let message = Assembly::within(header, buffer, arrived.start);
+            self.state(pools).message = Some(message);
+        } else {
+            self.begin_frame(header, pools);
+            self.space(count, pools)?[..count].copy_from_slice(&scratch[arrived]);
+        }
+        self.direct_arrived(count, rules).map(drop)
+    }
+
     /// Room to read payload into directly, empty when no data frame is under way.
     pub(crate) fn direct_space(&mut self, pools: &mut Pools) -> Result<&mut [u8], Fault> {
+        self.space(1, pools)
+    }
+
+    /// As `direct_space`: at least `min` bytes unless it is empty.
+    fn space(&mut self, min: usize, pools: &mut Pools) -> Result<&mut [u8], Fault> {
         match self.message_mut() {
-            Some(message) if message.remaining().is_some() => message.space(1, pools),
+            Some(message) if message.remaining().is_some() => message.space(min, pools),
             _ => Ok(&mut []),
         }
     }
@@ -233,8 +275,8 @@ impl Inbox {
         Some(Assembled {
             kind: message.incoming.kind,
             is_compressed: message.incoming.is_compressed,
+            contents: message.contents(),
             buffer: message.buffer,
-            len: message.incoming.len,
         })
     }
 
@@ -245,87 +287,78 @@ impl Inbox {
             .is_some_and(|state| state.streaming.wanted)
     }
 
-    /// Keeps bytes for later: the start of a frame, or input that was set aside unparsed (`held`).
+    /// Keeps bytes of the scratch buffer for later: the start of a frame, or input that was set aside unparsed (`held`).
     pub(crate) fn keep(
         &mut self,
-        bytes: &[u8],
+        scratch: &mut Buffer,
+        bytes: Range<usize>,
         held: bool,
         pools: &mut Pools,
     ) -> Result<(), Fault> {
         if bytes.is_empty() {
             return Ok(());
         }
-        let mut buffer = pools
-            .buffers
-            .lease(bytes.len())
-            .ok_or(Fault::OutOfBuffers)?;
-        buffer[..bytes.len()].copy_from_slice(bytes);
+        let kept = Kept::take(scratch, bytes, held, &mut pools.buffers);
+        let kept = kept.ok_or(Fault::OutOfBuffers)?;
         let raw = &mut self.state(pools).raw;
-        debug_assert_eq!(
-            raw.len, 0,
+        debug_assert!(
+            raw.is_empty(),
             "kept bytes are restored before new ones are kept"
         );
-        let previous = std::mem::replace(
-            raw,
-            Raw {
-                buffer,
-                len: bytes.len(),
-                held,
-            },
-        );
+        let previous = std::mem::replace(raw, kept);
         pools.give_back(previous.buffer);
         Ok(())
     }
 
-    /// Moves the kept bytes to the front of `scratch`; returns how many they are and whether they were held.
+    /// Moves the kept bytes to the scratch buffer, to its front unless they were held; returns where they lie and whether they
+    /// were.
     #[inline]
-    pub(crate) fn restore(&mut self, scratch: &mut [u8], pools: &mut Pools) -> (usize, bool) {
+    pub(crate) fn restore(
+        &mut self,
+        scratch: &mut Buffer,
+        pools: &mut Pools,
+    ) -> (Range<usize>, bool) {
         match &self.unfinished {
-            None => (0, false),
+            None => (0..0, false),
             Some(_) => self.restore_kept(scratch, pools),
         }
     }
 
-    fn restore_kept(&mut self, scratch: &mut [u8], pools: &mut Pools) -> (usize, bool) {
+    fn restore_kept(&mut self, scratch: &mut Buffer, pools: &mut Pools) -> (Range<usize>, bool) {
         let Some(state) = &mut self.unfinished else {
-            return (0, false);
+            return (0..0, false);
         };
-        let raw = std::mem::take(&mut state.raw);
-        scratch[..raw.len].copy_from_slice(&raw.buffer[..raw.len]);
+        let mut raw = std::mem::take(&mut state.raw);
+        let bytes = raw.restore(scratch);
         pools.give_back(raw.buffer);
         let held = raw.held || state.holds_message();
         self.release_if_finished(pools);
-        (raw.len, held)
+        (bytes, held)
     }
 
     /// Room behind the kept bytes, up to the end of one fixed read buffer: for reading ahead during a pause. Empty when it
     /// is used up.
     pub(crate) fn read_ahead_space(&mut self, pools: &mut Pools) -> Result<&mut [u8], Fault> {
         let size = pools.buffers.read_buffer_size();
-        if self
-            .unfinished
-            .as_ref()
-            .is_none_or(|state| state.raw.buffer.is_empty())
-        {
+        let kept = self.unfinished.as_ref().map(|state| &state.raw);
+        if kept.is_none_or(|kept| kept.buffer.is_empty()) {
             let buffer = pools.buffers.lease(size).ok_or(Fault::OutOfBuffers)?;
             self.state(pools).raw.buffer = buffer;
         }
-        let raw = &mut self.state(pools).raw;
-        Ok(raw.buffer.get_mut(raw.len..size).unwrap_or_default())
+        Ok(self.state(pools).raw.room(size))
     }
 
     /// `count` bytes were read into the room that [`Inbox::read_ahead_space`] gave.
     pub(crate) fn read_ahead_arrived(&mut self, count: usize) {
         if let Some(state) = &mut self.unfinished {
-            state.raw.len += count;
-            state.raw.held |= count > 0;
+            state.raw.arrived(count);
         }
     }
 
     /// Gives back room that was made to read ahead, if nothing was read into it.
     pub(crate) fn release_room(&mut self, pools: &mut Pools) {
         if let Some(state) = &mut self.unfinished {
-            if state.raw.len == 0 {
+            if state.raw.is_empty() {
                 pools.give_back(std::mem::take(&mut state.raw.buffer));
             }
             self.release_if_finished(pools);
@@ -336,7 +369,7 @@ impl Inbox {
     pub(crate) fn kept(&self) -> &[u8] {
         self.unfinished
             .as_ref()
-            .map_or(&[], |state| &state.raw.buffer[..state.raw.len])
+            .map_or(&[], |state| state.raw.bytes())
     }
 
     /// True exactly when kept bytes may hold whole frames, or a whole message is held back.
@@ -377,50 +410,6 @@ impl Unfinished {
 
     fn holds_message(&self) -> bool {
         self.message.as_ref().is_some_and(|message| message.is_held)
-    }
-}
-
-/// A message that is complete in the input, if it is of the kind that nearly all are; `None` for everything else, also for
-/// what breaks a rule.
-#[inline(always)]
-fn plain_message(
-    input: &mut [u8],
-    position: &mut usize,
-    rules: &Rules,
-) -> Option<Result<Event, Fault>> {
-    let header = PlainHeader::parse(&input[*position..])?;
-    let range = *position + header.len..*position + header.len + header.payload_len;
-    let is_allowed = header.mask.is_some() == (rules.role == Role::Server)
-        && header.payload_len <= rules.max_message_size;
-    let payload = input.get_mut(range.clone()).filter(|_| is_allowed)?;
-    *position = range.end;
-    let header = FrameHeader {
-        mask: header.mask,
-        ..FrameHeader::new(header.kind.opcode(), header.payload_len as u64)
-    };
-    Some(whole_frame(&header, payload, range, rules))
-}
-
-/// Unmasks and checks a frame that is complete in the input.
-#[inline]
-pub(super) fn whole_frame(
-    header: &FrameHeader,
-    payload: &mut [u8],
-    range: Range<usize>,
-    rules: &Rules,
-) -> Result<Event, Fault> {
-    if let Some(key) = header.mask {
-        apply_mask(key, 0, payload);
-    }
-    match header.opcode {
-        Opcode::Text if header.rsv != 0 => Ok(Event::Compressed(MessageKind::Text, range)),
-        Opcode::Binary if header.rsv != 0 => Ok(Event::Compressed(MessageKind::Binary, range)),
-        Opcode::Text if rules.check_utf8 && !is_valid_utf8(payload) => {
-            Err(ProtocolError::InvalidUtf8.into())
-        }
-        Opcode::Text => Ok(Event::Message(MessageKind::Text, range)),
-        Opcode::Binary => Ok(Event::Message(MessageKind::Binary, range)),
-        control => Ok(Event::Control(control, range)),
     }
 }
 

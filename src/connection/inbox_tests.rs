@@ -1,4 +1,4 @@
-use std::sync::Arc;
+use std::{ops::Range, sync::Arc};
 
 use rand_chacha::{
     ChaCha8Rng,
@@ -244,7 +244,7 @@ struct Feeder {
     inbox: Inbox,
     pools: Pools,
     rules: Rules,
-    scratch: Vec<u8>,
+    scratch: Buffer,
     way: Way,
     seen: Vec<Seen>,
     fault: Option<Fault>,
@@ -256,7 +256,7 @@ impl Feeder {
             inbox: Inbox::default(),
             pools: Pools::new(&Arc::new(config.clone()), false),
             rules,
-            scratch: vec![0; config.scratch_size],
+            scratch: vec![0; config.scratch_size].into_boxed_slice(),
             way,
             seen: Vec::new(),
             fault: None,
@@ -270,12 +270,13 @@ impl Feeder {
         }
         let kept_before = self.inbox.kept().to_vec();
         let (kept, held) = self.inbox.restore(&mut self.scratch, &mut self.pools);
-        assert_eq!(self.scratch[..kept], kept_before);
+        assert_eq!(self.scratch[kept.clone()], kept_before);
         assert!(self.inbox.kept().is_empty() && (held || !self.inbox.has_held()));
         if held {
             self.dispatch(kept);
         } else {
-            self.read(source, kept);
+            assert_eq!(kept.start, 0);
+            self.read(source, kept.end);
         }
     }
 
@@ -311,7 +312,7 @@ impl Feeder {
             }
         }
         let count = source.read(&mut self.scratch[kept..]);
-        self.dispatch(kept + count);
+        self.dispatch(0..kept + count);
     }
 
     /// `full` says whether the read may have gone on behind the payload.
@@ -327,16 +328,15 @@ impl Feeder {
             Ok(false) => {}
             Err(fault) => return self.fail(fault),
         }
-        self.dispatch(behind);
+        self.dispatch(0..behind);
     }
 
-    fn dispatch(&mut self, len: usize) {
-        let mut position = 0;
+    fn dispatch(&mut self, bytes: Range<usize>) {
+        let (mut position, len) = (bytes.start, bytes.end);
         // As if more could be read behind what is left, and then there is nothing.
-        let mut room = if self.way.whim(6) {
-            self.scratch.len()
-        } else {
-            0
+        let mut partial = match self.way.whim(6) {
+            true => Partial::Left,
+            false => Partial::Ended,
         };
         loop {
             let held = self.way.whim(5);
@@ -347,7 +347,7 @@ impl Feeder {
                     &mut self.scratch[..len],
                     &mut position,
                     &self.rules,
-                    room,
+                    partial,
                     &mut self.pools,
                 )
             };
@@ -359,12 +359,22 @@ impl Feeder {
                     .seen
                     .push(Seen::Control(opcode, self.scratch[range].to_vec())),
                 Ok(Some(Event::Assembled)) => self.take(),
+                Ok(Some(Event::Begun(header, arrived))) => {
+                    let (scratch, pools) = (&mut self.scratch, &mut self.pools);
+                    let adopted = self
+                        .inbox
+                        .adopt(&header, arrived, scratch, &self.rules, pools);
+                    if let Err(fault) = adopted {
+                        return self.fail(fault);
+                    }
+                }
                 Ok(Some(Event::Piece(..))) => panic!("nobody asked for pieces"),
                 Ok(Some(Event::Compressed(..))) => panic!("nothing was agreed on"),
-                Ok(None) if room > 0 && !held => room = 0,
+                Ok(None) if partial == Partial::Left && !held => partial = Partial::Ended,
                 Ok(None) => {
-                    let rest = &self.scratch[position..len];
-                    if let Err(fault) = self.inbox.keep(rest, held, &mut self.pools) {
+                    let rest = position..len;
+                    let scratch = &mut self.scratch;
+                    if let Err(fault) = self.inbox.keep(scratch, rest, held, &mut self.pools) {
                         self.fail(fault);
                     }
                     return;
@@ -376,8 +386,9 @@ impl Feeder {
 
     fn take(&mut self) {
         let message = self.inbox.take_message(&mut self.pools).unwrap();
-        let (kind, buffer, len) = (message.kind, message.buffer, message.len);
-        self.seen.push(Seen::Message(kind, buffer[..len].to_vec()));
+        let (kind, buffer, contents) = (message.kind, message.buffer, message.contents);
+        self.seen
+            .push(Seen::Message(kind, buffer[contents].to_vec()));
         self.pools.give_back(buffer);
     }
 
@@ -1013,10 +1024,13 @@ fn whatever_was_read_can_be_held_whatever_the_message_limit() {
         let config = Config::default().max_message_size(limit);
         config.validate().unwrap();
         let mut feeder = Feeder::new(rules(Role::Client), &config, Way::Scratch);
-        let stream = vec![0x8A; config.scratch_size];
-        assert_eq!(feeder.inbox.keep(&stream, true, &mut feeder.pools), Ok(()));
-        let restored = feeder.inbox.restore(&mut feeder.scratch, &mut feeder.pools);
-        assert_eq!(restored, (stream.len(), true));
+        let all = 0..config.scratch_size;
+        feeder.scratch.fill(0x8A);
+        let (scratch, pools) = (&mut feeder.scratch, &mut feeder.pools);
+        assert_eq!(feeder.inbox.keep(scratch, all.clone(), true, pools), Ok(()));
+        scratch.fill(0);
+        assert_eq!(feeder.inbox.restore(scratch, pools), (all, true));
+        assert!(scratch.iter().all(|byte| *byte == 0x8A));
         assert!(feeder.holds_nothing());
     }
 }
@@ -1060,7 +1074,7 @@ fn nothing_unfinished_costs_nothing() {
     let mut feeder = Feeder::new(rules(Role::Server), &config(), Way::Direct);
     feed_once(&mut feeder, &frame(TEXT, Some(KEY), b"half")[..8]);
     let (kept, held) = feeder.inbox.restore(&mut feeder.scratch, &mut feeder.pools);
-    assert_eq!((kept, held), (0, false));
+    assert_eq!((kept, held), (0..0, false));
     assert_eq!(feeder.pools.buffers.leased(), 1);
     feeder.inbox.clear(&mut feeder.pools);
     feeder.inbox.clear(&mut feeder.pools);

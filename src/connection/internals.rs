@@ -10,12 +10,13 @@ use std::{
 use rand_chacha::rand_core::CryptoRng;
 
 use super::{
-    Event, Fault, Output, Pools, SendErrorKind, SendLimits,
+    Event, Fault, Output, Partial, Pools, SendErrorKind, SendLimits,
     inbox::Inbox,
     outbox::{Flushed, Outbox},
 };
 use crate::{
     config::Config,
+    memory::Buffer,
     protocol::{MessageKind, Role, Rules},
 };
 
@@ -23,6 +24,7 @@ use crate::{
 pub struct InboxBench {
     inbox: Inbox,
     rules: Rules,
+    scratch: Buffer,
     pools: Pools,
 }
 
@@ -30,17 +32,19 @@ impl InboxBench {
     /// Nothing has come yet.
     #[must_use]
     pub fn new(rules: Rules) -> Self {
+        let config = Config::default();
         Self {
             inbox: Inbox::default(),
             rules,
-            pools: Pools::new(&Arc::new(Config::default()), false),
+            scratch: vec![0; config.scratch_size].into_boxed_slice(),
+            pools: Pools::new(&Arc::new(config), false),
         }
     }
 
-    /// Handles what a read has left in the scratch buffer; returns how many messages it completes, `None` for a peer that
-    /// breaks the rules. The first [`kept`](Self::kept) bytes of `read` are the room for those.
+    /// Handles what comes in one read, no more than the scratch buffer holds; returns how many messages it completes, `None`
+    /// for a peer that breaks the rules. It is copied, once, as the kernel would.
     #[inline]
-    pub fn feed(&mut self, read: &mut [u8]) -> Option<usize> {
+    pub fn feed(&mut self, read: &[u8]) -> Option<usize> {
         let messages = self.receive(read);
         if messages.is_err() {
             self.inbox.clear(&mut self.pools);
@@ -48,16 +52,12 @@ impl InboxBench {
         messages.ok()
     }
 
-    /// Bytes of an unfinished header or control frame that wait for the next read.
-    #[must_use]
-    pub fn kept(&self) -> usize {
-        self.inbox.kept().len()
-    }
-
-    fn receive(&mut self, read: &mut [u8]) -> Result<usize, Fault> {
-        self.inbox.restore(read, &mut self.pools);
+    fn receive(&mut self, read: &[u8]) -> Result<usize, Fault> {
+        let (kept, _) = self.inbox.restore(&mut self.scratch, &mut self.pools);
         let (direct, completed) = self.receive_directly(read)?;
-        Ok(completed + self.dispatch(&mut read[direct..])?)
+        let end = kept.end + read.len() - direct;
+        self.scratch[kept.end..end].copy_from_slice(&read[direct..]);
+        Ok(completed + self.dispatch(end)?)
     }
 
     /// The kernel would have put the payload of a message under way into its own buffer. How many bytes that are, and how many
@@ -76,34 +76,41 @@ impl InboxBench {
         Ok((count, usize::from(is_complete)))
     }
 
-    fn dispatch(&mut self, input: &mut [u8]) -> Result<usize, Fault> {
+    fn dispatch(&mut self, len: usize) -> Result<usize, Fault> {
         let (mut position, mut messages) = (0, 0);
+        let (rules, partial) = (self.rules, Partial::Ended);
         loop {
+            let (input, pools) = (&mut self.scratch[..len], &mut self.pools);
             let event = self
                 .inbox
-                .next(input, &mut position, &self.rules, 0, &mut self.pools);
+                .next(input, &mut position, &rules, partial, pools)?;
             match event {
-                Ok(Some(event)) => messages += self.deliver(event, input),
-                Ok(None) => break,
-                Err(fault) => return Err(fault),
+                Some(event) => messages += self.deliver(event)?,
+                None => break,
             }
         }
-        self.inbox
-            .keep(&input[position..], false, &mut self.pools)?;
+        let (scratch, pools) = (&mut self.scratch, &mut self.pools);
+        self.inbox.keep(scratch, position..len, false, pools)?;
         Ok(messages)
     }
 
     /// How many messages the event is.
     #[inline]
-    fn deliver(&mut self, event: Event, input: &[u8]) -> usize {
+    fn deliver(&mut self, event: Event) -> Result<usize, Fault> {
         match event {
             Event::Message(kind, range) | Event::Compressed(kind, range) => {
-                black_box((kind, &input[range]));
+                black_box((kind, &self.scratch[range]));
             }
             Event::Assembled => self.take_message(),
-            Event::Piece(..) | Event::Control(..) => return 0,
+            Event::Begun(header, arrived) => {
+                let (scratch, pools) = (&mut self.scratch, &mut self.pools);
+                self.inbox
+                    .adopt(&header, arrived, scratch, &self.rules, pools)?;
+                return Ok(0);
+            }
+            Event::Piece(..) | Event::Control(..) => return Ok(0),
         }
-        1
+        Ok(1)
     }
 
     fn take_message(&mut self) {
@@ -252,22 +259,19 @@ mod tests {
         .concat();
         let mut inbox = inbox();
         for cut in 0..=wire.len() {
-            let mut reads = wire.clone();
-            let first = inbox.feed(&mut reads[..cut]).unwrap();
-            // Read in place, so that what is kept finds its own room.
-            let mut rest = wire[cut - inbox.kept()..].to_vec();
-            let second = inbox.feed(&mut rest).unwrap();
+            let first = inbox.feed(&wire[..cut]).unwrap();
+            let second = inbox.feed(&wire[cut..]).unwrap();
             assert_eq!(first + second, 3, "cut at {cut}");
-            assert_eq!(inbox.kept(), 0);
+            assert_eq!(inbox.inbox.kept(), b"");
         }
     }
 
     #[test]
     fn a_peer_that_breaks_the_rules_is_no_count() {
         let mut inbox = inbox();
-        assert_eq!(inbox.feed(&mut frame(TEXT, None, b"unmasked")), None);
-        let mut masked = frame(TEXT, Some([9; 4]), b"masked");
-        assert_eq!(inbox.feed(&mut masked), Some(1));
+        assert_eq!(inbox.feed(&frame(TEXT, None, b"unmasked")), None);
+        let masked = frame(TEXT, Some([9; 4]), b"masked");
+        assert_eq!(inbox.feed(&masked), Some(1));
     }
 
     #[test]

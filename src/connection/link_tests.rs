@@ -10,7 +10,7 @@ use rand_chacha::{
 use super::super::Output;
 use super::{
     super::{
-        Flushed, Outcome, Payload, SendLimits,
+        Flushed, Outcome, Partial, Payload, SendLimits,
         choppy::{below, decode},
     },
     *,
@@ -331,7 +331,7 @@ fn failing_while_open_closes_behind_what_is_staged_and_forgets_the_input() {
     let next = end
         .link
         .inbox
-        .next(&mut input, &mut 0, &rules, 0, &mut end.pools);
+        .next(&mut input, &mut 0, &rules, Partial::Ended, &mut end.pools);
     assert_eq!((next, end.pools.buffers.leased()), (Ok(None), 1));
     assert!(end.fail());
     assert_eq!(end.pools.buffers.leased(), 0);

@@ -3,7 +3,8 @@
 //! | to fix | look in |
 //! | --- | --- |
 //! | the close handshake | `link` |
-//! | frames in: parsing, what is kept of partial input | `inbox` |
+//! | frames in: parsing, what is kept of partial input | `inbox`, `kept` |
+//! | frames in: those that come in one piece | `whole` |
 //! | fragmented messages, frames that arrive in pieces, growth of their buffers | `assembly` |
 //! | messages that are passed on in pieces, as they arrive | `streaming` |
 //! | frames out: what may be sent, when it is written | `outbox` |
@@ -33,6 +34,7 @@ mod inbox;
 mod inflate;
 #[cfg(feature = "internals")]
 pub mod internals;
+mod kept;
 mod link;
 mod outbox;
 mod output;
@@ -44,13 +46,14 @@ mod segment;
 mod sent;
 mod stage;
 mod streaming;
+mod whole;
 
 pub use close::{Close, CloseCause, Initiator};
 pub(crate) use deadlines::{Due, Timeouts};
 pub(crate) use deflaters::Agreement;
 pub use error::{InvalidCloseCode, SendError, SendErrorKind};
 pub use frames::{Frames, FramesBuilder, FramesError};
-pub(crate) use inbox::{Assembled, Event, Fault};
+pub(crate) use inbox::{Assembled, Event, Fault, MAX_READ, Partial};
 pub(crate) use inflate::Inflated;
 pub(crate) use link::Link;
 pub(crate) use outbox::{Flushed, SendLimits};

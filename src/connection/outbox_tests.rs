@@ -1087,7 +1087,7 @@ impl Fuzz {
                     return Payload::Owned(bytes.to_vec());
                 };
                 buffer[..bytes.len()].copy_from_slice(bytes);
-                Payload::Pooled(self.bench.pools.buffers.entrust(buffer, bytes.len()))
+                Payload::Pooled(self.bench.pools.buffers.entrust(buffer, 0..bytes.len()))
             }
             _ => {
                 let at = self.below(bytes.len() + 1);

@@ -1,4 +1,7 @@
-use super::inbox::{Event, Fault, whole_frame};
+use super::{
+    inbox::{Event, Fault},
+    whole::whole_frame,
+};
 use crate::protocol::{FrameHeader, Incoming, MessageKind, ParsedHeader, Progress, Rules};
 
 /// Messages of a connection that are passed on in pieces, as they arrive, with no buffer of their own.

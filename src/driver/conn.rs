@@ -1,7 +1,7 @@
 use std::{fmt, io::IoSlice};
 
 use super::{
-    ConnId, Connections, Sender, Visit,
+    ConnId, Connections, Message, Sender, Visit,
     core::{Core, Slot},
 };
 use crate::{
@@ -107,6 +107,15 @@ impl<'a, S> Conn<'a, S> {
         payload: impl Into<Payload>,
     ) -> Result<(), SendError> {
         self.sender().send(kind, payload)
+    }
+
+    /// Sends a received message on. See [`Sender::forward`].
+    ///
+    /// # Errors
+    /// The reason; the message is as it was.
+    #[inline]
+    pub fn forward(&mut self, message: &mut Message<'_>) -> Result<(), SendErrorKind> {
+        self.sender().forward(message)
     }
 
     /// Sends a message from a borrowed slice. See [`Sender::send_copy`].

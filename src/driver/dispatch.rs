@@ -4,33 +4,34 @@ use super::{
     ConnId, Driver, Fragment, Handler, Message, Visit, conn::Conn, flush::flush, receive::Budget,
 };
 use crate::{
-    connection::{Assembled, Event, Fault, Piece},
-    protocol::{ClosePayload, MessageKind, Opcode},
+    connection::{Assembled, Event, Fault, Partial, Piece},
+    protocol::{ClosePayload, FrameHeader, MessageKind, Opcode},
 };
 
 /// From bytes in the scratch buffer to calls of the application.
 impl<H: Handler<M>, M> Driver<'_, H, M> {
-    /// Parses the first `len` bytes of the scratch buffer and delivers what they say. What is left is kept.
-    pub(crate) fn dispatch(&mut self, id: ConnId, len: usize, budget: &mut Budget) {
-        let (rest, held) = self.dispatch_whole(id, len, 0, budget);
+    /// Parses these bytes of the scratch buffer and delivers what they say. What is left is kept.
+    pub(crate) fn dispatch(&mut self, id: ConnId, bytes: Range<usize>, budget: &mut Budget) {
+        let (rest, held) = self.dispatch_whole(id, bytes, Partial::Ended, budget);
         self.keep(id, rest, held);
     }
 
-    /// As `dispatch`; but when the socket has more, a frame that fits the scratch buffer is not put together elsewhere: what is
-    /// there of it is moved to the front, behind which the next read is to go. Returns how much that is.
+    /// As `dispatch` of the first `len` bytes; but when the socket has more, a frame that fits the scratch buffer is not put
+    /// together elsewhere: what is there of it is moved to the front, behind which the next read is to go. Returns how much
+    /// that is.
     pub(super) fn dispatch_and_carry(
         &mut self,
         id: ConnId,
         len: usize,
         budget: &mut Budget,
     ) -> usize {
-        let room = match self.core.wire_mut(id) {
-            Some((wire, _)) if wire.flags.readable && !budget.is_spent() => self.scratch.len(),
-            _ => 0,
+        let partial = match self.core.wire_mut(id) {
+            Some((wire, _)) if wire.flags.readable && !budget.is_spent() => Partial::Left,
+            _ => Partial::Ended,
         };
-        let (rest, held) = self.dispatch_whole(id, len, room, budget);
+        let (rest, held) = self.dispatch_whole(id, 0..len, partial, budget);
         let carried = rest.len();
-        if carried == 0 || carried == room || room == 0 || held {
+        if held || partial != Partial::Left || carried == self.scratch.len() {
             self.keep(id, rest, held);
             return 0;
         }
@@ -38,17 +39,19 @@ impl<H: Handler<M>, M> Driver<'_, H, M> {
         carried
     }
 
-    /// Parses and delivers. Frames of up to `room` bytes are left until they are whole. Returns what is left, and whether it is
-    /// held back; nothing when nobody will look at it any more.
+    /// Parses and delivers. Returns what is left, and whether it is held back; nothing when nobody will look at it any more.
     #[inline]
     fn dispatch_whole(
         &mut self,
         id: ConnId,
-        len: usize,
-        room: usize,
+        bytes: Range<usize>,
+        partial: Partial,
         budget: &mut Budget,
     ) -> (Range<usize>, bool) {
-        let mut position = 0;
+        let Range {
+            start: mut position,
+            end: len,
+        } = bytes;
         let rules = match self.core.wire_mut(id) {
             Some((wire, shared)) => shared.settings.rules(&wire.link),
             None => return (len..len, false),
@@ -81,7 +84,7 @@ impl<H: Handler<M>, M> Driver<'_, H, M> {
                 let pools = &mut shared.pools;
                 wire.link
                     .inbox
-                    .next(input, &mut position, &rules, room, pools)
+                    .next(input, &mut position, &rules, partial, pools)
             };
             if let Ok(Some(Event::Message(kind, range))) = event {
                 budget.spend_message();
@@ -96,6 +99,7 @@ impl<H: Handler<M>, M> Driver<'_, H, M> {
                 Ok(None) if wrote => {}
                 Ok(None) => return (position..len, held),
                 Ok(Some(_)) if wrote && !self.reads_frames(id) => {}
+                Ok(Some(Event::Begun(header, arrived))) => self.adopt(id, &header, arrived),
                 Ok(Some(event)) => self.deliver(id, event, position..len, budget),
                 Err(fault) => {
                     self.fail(id, fault);
@@ -148,8 +152,21 @@ impl<H: Handler<M>, M> Driver<'_, H, M> {
         if !wire.link.state().reads_frames() {
             return;
         }
-        let rest = &self.scratch[rest];
-        if let Err(fault) = wire.link.inbox.keep(rest, held, &mut shared.pools) {
+        let inbox = &mut wire.link.inbox;
+        if let Err(fault) = inbox.keep(self.scratch, rest, held, &mut shared.pools) {
+            wire.fail(id, fault, shared);
+        }
+    }
+
+    /// A message has begun that goes on in the scratch buffer.
+    #[cold]
+    fn adopt(&mut self, id: ConnId, header: &FrameHeader, arrived: Range<usize>) {
+        let Some((wire, shared)) = self.core.wire_mut(id) else {
+            return;
+        };
+        let rules = shared.settings.rules(&wire.link);
+        let (inbox, pools) = (&mut wire.link.inbox, &mut shared.pools);
+        if let Err(fault) = inbox.adopt(header, arrived, self.scratch, &rules, pools) {
             wire.fail(id, fault, shared);
         }
     }
@@ -187,8 +204,8 @@ impl<H: Handler<M>, M> Driver<'_, H, M> {
     ) {
         budget.spend_message();
         match event {
-            Event::Message(..) => {
-                debug_assert!(false, "whole messages are delivered where they are found");
+            Event::Message(..) | Event::Begun(..) => {
+                debug_assert!(false, "these are dealt with where they are found");
             }
             Event::Compressed(kind, range) => self.deliver_compressed(id, kind, range, unread),
             Event::Assembled => self.deliver_assembled(id, unread),
@@ -218,9 +235,10 @@ impl<H: Handler<M>, M> Driver<'_, H, M> {
             kind,
             is_compressed,
             buffer,
-            len,
+            contents,
         } = message;
-        let mut message = Some(self.core.shared.pools.buffers.entrust(buffer, len));
+        let buffers = &mut self.core.shared.pools.buffers;
+        let mut message = Some(buffers.entrust(buffer, contents));
         if let Some(mut conn) = Conn::open(
             self.core,
             id,

@@ -37,10 +37,11 @@ impl<H: Handler<M>, M> Driver<'_, H, M> {
         let rules = shared.settings.rules(&wire.link);
         let room = &mut self.scratch[unread.end..];
         let pools = &mut shared.pools;
-        let packed = (message.kind, &message.buffer[..message.len]);
+        let kind = message.kind;
+        let packed = (kind, &message.buffer[message.contents]);
         let inflated = wire.link.inflate(packed, room, &rules, pools);
         pools.give_back(message.buffer);
-        self.deliver_inflated(id, message.kind, inflated, unread);
+        self.deliver_inflated(id, kind, inflated, unread);
     }
 
     fn deliver_inflated(
@@ -58,7 +59,7 @@ impl<H: Handler<M>, M> Driver<'_, H, M> {
                     kind,
                     is_compressed: true,
                     buffer,
-                    len,
+                    contents: 0..len,
                 };
                 self.deliver_leased(id, message, unread);
             }

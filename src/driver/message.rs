@@ -36,12 +36,21 @@ impl<'a> Message<'a> {
         self.kind
     }
 
-    /// The payload, unmasked.
+    /// The payload, unmasked. Empty once the message was forwarded in its own buffer.
     #[must_use]
     pub fn as_bytes(&self) -> &[u8] {
         match &self.body {
             Body::Borrowed(bytes) => bytes,
             Body::Whole(buffer) => buffer.as_deref().unwrap_or_default(),
+        }
+    }
+
+    /// The buffer of its own, to be sent, or put back if that is refused. `None` for a message in the scratch buffer, and for
+    /// one that was taken.
+    pub(super) fn buffer(&mut self) -> Option<&mut Option<PoolBuf>> {
+        match &mut self.body {
+            Body::Whole(buffer) if buffer.is_some() => Some(buffer),
+            _ => None,
         }
     }
 

@@ -50,6 +50,8 @@ mod visit;
 
 use std::marker::PhantomData;
 
+use crate::memory::Buffer;
+
 pub(crate) use adopt::Adopted;
 pub use adopt::{AdoptError, AdoptErrorKind};
 pub use conn::Conn;
@@ -88,7 +90,7 @@ pub(crate) struct Readiness {
 pub(crate) struct Driver<'a, H: Handler<M>, M> {
     pub(crate) app: &'a mut H,
     pub(crate) core: &'a mut Core<H::Session>,
-    pub(crate) scratch: &'a mut [u8],
+    pub(crate) scratch: &'a mut Buffer,
     message: PhantomData<M>,
 }
 
@@ -96,7 +98,7 @@ impl<'a, H: Handler<M>, M> Driver<'a, H, M> {
     pub(crate) fn new(
         app: &'a mut H,
         core: &'a mut Core<H::Session>,
-        scratch: &'a mut [u8],
+        scratch: &'a mut Buffer,
     ) -> Self {
         Self {
             app,

@@ -112,7 +112,7 @@ impl<H: Handler<M>, M> Driver<'_, H, M> {
         self.report_read(id, count, count);
         self.start_timers(id);
         let mut budget = Budget::new(&self.core.shared.settings.config);
-        self.dispatch(id, count, &mut budget);
+        self.dispatch(id, 0..count, &mut budget);
         flush(self.core, id, &[]);
     }
 

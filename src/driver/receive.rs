@@ -1,4 +1,7 @@
-use std::io::{self, IoSliceMut, Read};
+use std::{
+    io::{self, IoSliceMut, Read},
+    ops::Range,
+};
 
 use super::{
     ConnId, Driver, Handler, Readiness, Visit,
@@ -8,7 +11,7 @@ use super::{
 };
 use crate::{
     config::Config,
-    connection::{CloseCause, Event},
+    connection::{CloseCause, Event, MAX_READ},
 };
 
 /// What one connection may do before the others get their turn.
@@ -48,8 +51,8 @@ impl Budget {
 
 /// What a visit to a connection does next.
 enum Step {
-    /// Parse so many bytes of the scratch buffer that were held back.
-    Dispatch(usize),
+    /// Parse these bytes of the scratch buffer, which were held back.
+    Dispatch(Range<usize>),
     /// Read, with so many kept bytes at the front of the scratch buffer.
     Read(usize),
     /// Read into the connection's own fixed buffer: dispatching is paused.
@@ -105,12 +108,13 @@ impl<H: Handler<M>, M> Driver<'_, H, M> {
         self.receive(id);
     }
 
-    /// Reads and dispatches until the socket is drained, the budget is spent or something holds it up; then flushes.
+    /// Reads and dispatches until the socket is drained, the budget is spent or something holds it up; then flushes, and gives
+    /// back what was written.
     fn receive(&mut self, id: ConnId) {
         let mut budget = Budget::new(&self.core.shared.settings.config);
         loop {
             match self.next_step(id, &budget) {
-                Step::Dispatch(len) => self.dispatch(id, len, &mut budget),
+                Step::Dispatch(held) => self.dispatch(id, held, &mut budget),
                 Step::Read(kept) => self.read(id, kept, &mut budget),
                 Step::ReadAhead if self.read_ahead(id) => {}
                 Step::Discard => self.discard(id, &mut budget),
@@ -122,6 +126,8 @@ impl<H: Handler<M>, M> Driver<'_, H, M> {
                 flush(self.core, id, &[]);
             }
         }
+        // Now, not when the turn settles: the next connection finds the buffers in the cache.
+        self.give_back_sent();
     }
 
     fn next_step(&mut self, id: ConnId, budget: &Budget) -> Step {
@@ -146,8 +152,8 @@ impl<H: Handler<M>, M> Driver<'_, H, M> {
             return Step::Discard;
         }
         match link.inbox.restore(self.scratch, &mut shared.pools) {
-            (len, true) => Step::Dispatch(len),
-            (kept, false) => Step::Read(kept),
+            (held, true) => Step::Dispatch(held),
+            (kept, false) => Step::Read(kept.end),
         }
     }
 
@@ -175,9 +181,12 @@ impl<H: Handler<M>, M> Driver<'_, H, M> {
                 return 0;
             }
         };
-        let direct_len = direct.len();
+        let direct_len = direct.len().min(MAX_READ);
+        let direct = &mut direct[..direct_len];
         let room = &mut self.scratch[kept..];
-        let offered = direct_len + room.len();
+        let room_len = room.len().min(MAX_READ - direct_len);
+        let room = &mut room[..room_len];
+        let offered = direct_len + room_len;
         let result = if direct.is_empty() {
             wire.stream.read(room)
         } else {
@@ -188,7 +197,7 @@ impl<H: Handler<M>, M> Driver<'_, H, M> {
             Err(error) => wire.end_with_error(id, &error, shared),
             Ok(Arrived::EndOfStream) => self.end_of_stream(id),
             // What was carried is looked at as it is: what is wrong in it may show already.
-            Ok(Arrived::Nothing) => self.dispatch(id, kept, budget),
+            Ok(Arrived::Nothing) => self.dispatch(id, 0..kept, budget),
             Ok(Arrived::Bytes(count)) => {
                 wire.note_heard(id, shared);
                 shared.counters.received.bytes += count as u64;
@@ -268,7 +277,7 @@ impl<H: Handler<M>, M> Driver<'_, H, M> {
         let Some((wire, shared)) = self.core.wire_mut(id) else {
             return;
         };
-        let result = wire.stream.read(self.scratch);
+        let result = wire.stream.read(&mut self.scratch[..]);
         match wire.note_read(result, self.scratch.len()) {
             Err(error) => wire.end_with_error(id, &error, shared),
             Ok(Arrived::EndOfStream) => wire.end(id, CloseCause::EndOfStream, shared),

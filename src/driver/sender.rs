@@ -1,7 +1,7 @@
 use std::{fmt, io::IoSlice};
 
 use super::{
-    ConnId, Visit,
+    ConnId, Message, Visit,
     core::{Shared, Wire},
 };
 use crate::{
@@ -19,6 +19,34 @@ pub struct Sender<'a> {
 }
 
 impl Sender<'_> {
+    /// Sends a received message on, back or to another connection, without copying it where that can be avoided: one in a buffer
+    /// of its own is moved as by [`send`](Self::send), and comes back in `on_write_complete`, unless as many payloads as
+    /// `send_queue` allows are in flight; any other goes as by [`send_copy`](Self::send_copy). A message that was moved is empty
+    /// from then on.
+    ///
+    /// # Errors
+    /// As of `send_copy`; the message is as it was.
+    #[inline]
+    pub fn forward(&mut self, message: &mut Message<'_>) -> Result<(), SendErrorKind> {
+        let kind = message.kind();
+        if let Some(buffer) = message.buffer() {
+            match buffer.take().map(|payload| self.send(kind, payload)) {
+                None | Some(Ok(())) => return Ok(()),
+                Some(Err(SendError {
+                    kind: why, payload, ..
+                })) => {
+                    if let Payload::Pooled(payload) = payload {
+                        *buffer = Some(payload);
+                    }
+                    if why != SendErrorKind::WriteBusy {
+                        return Err(why);
+                    }
+                }
+            }
+        }
+        self.send_copy(kind, message.as_bytes())
+    }
+
     /// Sends a message without copying it. The payload is moved into the loop and comes back in `on_write_complete`.
     /// That text is UTF-8 is the caller's matter.
     ///
@@ -240,7 +268,7 @@ impl Sender<'_> {
     #[must_use]
     pub fn lease(&mut self, len: usize) -> Option<PoolBuf> {
         let buffer = self.shared.pools.buffers.lease(len)?;
-        Some(self.shared.pools.buffers.entrust(buffer, len))
+        Some(self.shared.pools.buffers.entrust(buffer, 0..len))
     }
 
     fn control(&mut self, opcode: Opcode, payload: &[u8]) -> Result<(), SendErrorKind> {

@@ -17,7 +17,7 @@ impl<H: Handler<M>, M> Driver<'_, H, M> {
             if notices == Counts::default() {
                 break;
             }
-            self.complete(notices.sent);
+            self.give_back(notices.sent);
             self.announce_drains(notices.drained);
             self.retire(notices.ended);
         }
@@ -34,7 +34,16 @@ impl<H: Handler<M>, M> Driver<'_, H, M> {
         }
     }
 
-    fn complete(&mut self, count: usize) {
+    /// Gives back the payloads that have been written so far.
+    #[inline]
+    pub(super) fn give_back_sent(&mut self) {
+        let count = self.core.shared.notices.counts().sent;
+        if count > 0 {
+            self.give_back(count);
+        }
+    }
+
+    fn give_back(&mut self, count: usize) {
         for _ in 0..count {
             let Some((id, sent)) = self.core.shared.notices.next_sent() else {
                 return;

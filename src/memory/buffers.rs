@@ -1,9 +1,9 @@
 //! The buffer pool: fixed size classes, leased and given back, under one budget of bytes.
 //!
 //! Class 0 are the fixed read buffers, class 1 the large-message buffers; each further class is four times the one before,
-//! up to the largest message with its header. A buffer is a plain boxed slice, so a lease costs a pop and its return a push.
+//! up to the largest message with its header; the size of the scratch buffer is among them. A buffer is a plain boxed slice, so a lease costs a pop and its return a push.
 
-use std::sync::Arc;
+use std::{ops::Range, sync::Arc};
 
 use super::pool_buf::{Home, PoolBuf};
 use crate::{
@@ -15,7 +15,7 @@ use crate::{
 pub(crate) type Buffer = Box<[u8]>;
 
 /// How much larger the next class is. What a peer can make us take is bounded by this factor times what it has sent.
-pub(crate) const GROWTH: usize = 4;
+const GROWTH: usize = 4;
 /// Large buffers that are left when those begin to be few.
 const TIGHT: usize = 4;
 /// The class of the fixed read buffers.
@@ -86,9 +86,8 @@ impl BufferPool {
     pub(crate) fn lease(&mut self, len: usize) -> Option<Buffer> {
         let index = self.class_for(len)?;
         let max_leased = self.max_leased(index);
-        if self.classes[index].leased >= max_leased || self.classes[index].free.is_empty() {
-            self.reclaim();
-        }
+        // What the application has just dropped is in the cache; what has long been free is not.
+        self.reclaim();
         let class = &mut self.classes[index];
         if class.leased >= max_leased {
             return None;
@@ -129,6 +128,30 @@ impl BufferPool {
         let left = self.config.max_buffer_memory - self.bytes + self.free_bytes;
         leased + TIGHT > self.config.max_large_buffers
             || left < TIGHT * self.config.large_buffer_size
+    }
+
+    /// Exchanges the scratch buffer, which holds `len` bytes that are not to be copied, for one of the pool: what it was is
+    /// leased then. `None` when it is too large for so little, or no other is to spare.
+    pub(crate) fn exchange(&mut self, scratch: &mut Buffer, len: usize) -> Option<Buffer> {
+        if !self.may_exchange(len) {
+            return None;
+        }
+        debug_assert_eq!(scratch.len(), self.config.scratch_size);
+        let fresh = self.lease(scratch.len())?;
+        Some(std::mem::replace(scratch, fresh))
+    }
+
+    /// True exactly when `exchange` would be done for `len` bytes.
+    pub(crate) fn may_exchange(&mut self, len: usize) -> bool {
+        let size = self.config.scratch_size;
+        self.config.large_buffer_size <= size && self.may_hold(size, len) && self.has_spare(size)
+    }
+
+    /// True exactly when a buffer of `size` bytes is not too large for `len` bytes that have arrived: one large-message buffer
+    /// and [`GROWTH`] times what is there, so that a peer pays for what it makes us hold.
+    pub(crate) fn may_hold(&self, size: usize, len: usize) -> bool {
+        let follows = len.saturating_mul(GROWTH);
+        size <= self.config.large_buffer_size.saturating_add(follows)
     }
 
     /// True exactly when two buffers of `len` bytes could be leased.
@@ -176,8 +199,15 @@ impl BufferPool {
         if index == READ {
             return self.config.read_buffer_size;
         }
+        let scratch = self.config.scratch_size;
         (LARGE..index).fold(self.config.large_buffer_size, |size, _| {
-            size.saturating_mul(GROWTH).min(self.largest())
+            let next = size.saturating_mul(GROWTH).min(self.largest());
+            // There is a class of buffers that the scratch buffer can be exchanged for.
+            if size < scratch && scratch < next {
+                scratch
+            } else {
+                next
+            }
         })
     }
 
@@ -245,9 +275,9 @@ impl BufferPool {
     }
 
     /// The buffer as something that the application may keep: dropping it brings it home.
-    pub(crate) fn entrust(&mut self, buffer: Buffer, len: usize) -> PoolBuf {
-        debug_assert!(len <= buffer.len());
-        PoolBuf::new(buffer, len, self.home.get_or_insert_default())
+    pub(crate) fn entrust(&mut self, buffer: Buffer, contents: Range<usize>) -> PoolBuf {
+        debug_assert!(contents.end <= buffer.len());
+        PoolBuf::new(buffer, contents, self.home.get_or_insert_default())
     }
 
     /// Takes in the buffers that the application has dropped.
@@ -383,7 +413,7 @@ mod tests {
     #[test]
     fn the_smallest_class_that_fits_is_leased() {
         let mut pool = BufferPool::new(Arc::new(config()));
-        let sizes: Vec<_> = [0, 1000, 1001, 4000, 4001, 16_001, 50_000]
+        let sizes: Vec<_> = [0, 1000, 1001, 4000, 4001, 16_001, 20_001]
             .into_iter()
             .map(|len| {
                 let buffer = pool.lease(len).unwrap();
@@ -392,7 +422,8 @@ mod tests {
                 size
             })
             .collect();
-        assert_eq!(sizes, [1000, 1000, 4000, 4000, 16_000, 50_014, 50_014]);
+        // The scratch buffer is of a class, too.
+        assert_eq!(sizes, [1000, 1000, 4000, 4000, 16_000, 20_000, 50_014]);
         assert!(pool.lease(50_015).is_none());
     }
 
@@ -455,7 +486,7 @@ mod tests {
     fn a_dropped_pool_buffer_comes_home() {
         let mut pool = BufferPool::new(Arc::new(config()));
         let buffer = pool.lease(4000).unwrap();
-        let taken = pool.entrust(buffer, 10);
+        let taken = pool.entrust(buffer, 0..10);
         assert_eq!(taken.len(), 10);
         assert_eq!(pool.large_buffers().current, 1);
         std::thread::spawn(move || drop(taken)).join().unwrap();

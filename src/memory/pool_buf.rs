@@ -1,6 +1,6 @@
 use std::{
     fmt,
-    ops::{Deref, DerefMut},
+    ops::{Deref, DerefMut, Range},
     sync::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicBool, Ordering},
@@ -41,17 +41,19 @@ impl Home {
 /// goes back to the pool then, from any thread.
 pub struct PoolBuf {
     buffer: Buffer,
-    /// `len <= buffer.len()`
+    /// `start + len <= buffer.len()`
+    start: usize,
     len: usize,
     home: Arc<Home>,
 }
 
 impl PoolBuf {
-    /// The first `len` bytes of a leased buffer.
-    pub(super) fn new(buffer: Buffer, len: usize, home: &Arc<Home>) -> Self {
+    /// A part of a leased buffer.
+    pub(super) fn new(buffer: Buffer, contents: Range<usize>, home: &Arc<Home>) -> Self {
         Self {
             buffer,
-            len,
+            start: contents.start,
+            len: contents.len(),
             home: Arc::clone(home),
         }
     }
@@ -80,13 +82,13 @@ impl Deref for PoolBuf {
     type Target = [u8];
 
     fn deref(&self) -> &[u8] {
-        &self.buffer[..self.len]
+        &self.buffer[self.start..self.start + self.len]
     }
 }
 
 impl DerefMut for PoolBuf {
     fn deref_mut(&mut self) -> &mut [u8] {
-        &mut self.buffer[..self.len]
+        &mut self.buffer[self.start..self.start + self.len]
     }
 }
 

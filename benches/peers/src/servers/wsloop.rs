@@ -15,6 +15,10 @@ const SEED: [u8; 32] = [9; 32];
 const LARGE: usize = 256 * 1024;
 /// Room for such a message of each of some hundred connections, instead of asking the system for it each time.
 const MAX_IDLE: usize = 256 * 1024 * 1024;
+/// Room for one of them and its header where the loop reads.
+const LARGE_SCRATCH: usize = 1024 * 1024 + 4096;
+/// Sixteen of them: the connections need not take turns in the midst of a message.
+const LARGE_TURN: usize = 16 * 1024 * 1024;
 /// The messages that are under way on a connection.
 const SEND_QUEUE: usize = 16;
 
@@ -27,14 +31,8 @@ impl Handler for Echo {
         Ok(())
     }
 
-    fn on_message(&mut self, conn: &mut Conn<'_, ()>, message: Message<'_>) {
-        let kind = message.kind();
-        if message.as_bytes().len() < LARGE {
-            let _ = conn.send_copy(kind, message.as_bytes());
-        } else {
-            // What came in a buffer of its own goes back in it.
-            let _ = conn.send(kind, message.take());
-        }
+    fn on_message(&mut self, conn: &mut Conn<'_, ()>, mut message: Message<'_>) {
+        let _ = conn.forward(&mut message);
     }
 }
 
@@ -82,7 +80,10 @@ fn run(mut app: impl Handler<Session = ()>, options: &Options) -> Result<(), Box
     let config = if options.size < LARGE {
         config
     } else {
-        config.max_idle_buffer_memory(MAX_IDLE)
+        config
+            .max_idle_buffer_memory(MAX_IDLE)
+            .scratch_size(LARGE_SCRATCH)
+            .turn_bytes(LARGE_TURN)
     };
     let mut event_loop = EventLoop::new(config)?;
     match options.dial {

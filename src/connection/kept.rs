@@ -1,0 +1,81 @@
+use std::ops::Range;
+
+use crate::memory::{Buffer, BufferPool};
+
+/// Bytes of a connection that nobody has looked at yet.
+#[derive(Default)]
+pub(super) struct Kept {
+    /// Leased exactly when `len > 0`, or when room was made to read ahead.
+    pub(super) buffer: Buffer,
+    /// Where in the buffer they lie.
+    start: usize,
+    len: usize,
+    /// True exactly when these bytes were set aside before they were parsed (a pause, a spent budget), so that there may be
+    /// whole frames in them.
+    pub(super) held: bool,
+}
+
+impl Kept {
+    /// Takes bytes out of the scratch buffer. When those that are held are many, they stay where they are, and the scratch
+    /// buffer is exchanged for another. `None` at a bound of the pool.
+    pub(super) fn take(
+        scratch: &mut Buffer,
+        bytes: Range<usize>,
+        held: bool,
+        buffers: &mut BufferPool,
+    ) -> Option<Self> {
+        let len = bytes.len();
+        let exchanged = if held {
+            buffers.exchange(scratch, len)
+        } else {
+            None
+        };
+        let (buffer, start) = match exchanged {
+            Some(buffer) => (buffer, bytes.start),
+            None => {
+                let mut buffer = buffers.lease(len)?;
+                buffer[..len].copy_from_slice(&scratch[bytes]);
+                (buffer, 0)
+            }
+        };
+        Some(Self {
+            buffer,
+            start,
+            len,
+            held,
+        })
+    }
+
+    /// Puts the bytes into the scratch buffer, at its front unless they were held. Returns where they lie there; what is left
+    /// behind is a buffer to be given back.
+    pub(super) fn restore(&mut self, scratch: &mut Buffer) -> Range<usize> {
+        if self.held && self.buffer.len() == scratch.len() {
+            std::mem::swap(scratch, &mut self.buffer);
+            self.start..self.start + self.len
+        } else {
+            scratch[..self.len].copy_from_slice(self.bytes());
+            0..self.len
+        }
+    }
+
+    pub(super) fn bytes(&self) -> &[u8] {
+        &self.buffer[self.start..self.start + self.len]
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    /// Room behind the bytes, up to the end of one fixed read buffer. Empty when it is used up, or nothing is leased.
+    pub(super) fn room(&mut self, read_buffer_size: usize) -> &mut [u8] {
+        let end = self.start + self.len;
+        let room = self.buffer.get_mut(end..read_buffer_size);
+        room.unwrap_or_default()
+    }
+
+    /// `count` bytes were read into the room.
+    pub(super) fn arrived(&mut self, count: usize) {
+        self.len += count;
+        self.held |= count > 0;
+    }
+}
