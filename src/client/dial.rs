@@ -4,15 +4,13 @@ use std::{
     time::{Duration, Instant},
 };
 
-use mio::Interest;
-
 use super::race::Race;
 use super::talk::Talk;
 use crate::{
     driver::{Connect, ConnectError, DialId},
     memory::{Key, TimerId},
     protocol::{DeflateParams, DeflatePolicy, handshake::ClientKey},
-    transport::{Registrar, SocketOptions, Stream, TokenKind, start_connect},
+    transport::{BOTH_WAYS, Registrar, SocketOptions, Stream, TokenKind, start_connect},
 };
 
 /// One attempt to connect.
@@ -273,10 +271,9 @@ impl<S> Dial<S> {
 }
 
 fn registered(mut stream: Stream, around: &Surroundings<'_>) -> io::Result<Stream> {
-    let interests = Interest::READABLE | Interest::WRITABLE;
     around
         .registrar
-        .register(&mut stream, around.name, interests)?;
+        .register(&mut stream, around.name, BOTH_WAYS)?;
     Ok(stream)
 }
 

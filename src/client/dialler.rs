@@ -5,13 +5,16 @@ use mio::event::Source;
 use super::dial::{Accepted, Dial, Step, Surroundings};
 use crate::{
     config::Config,
-    driver::{Connect, ConnectError, DialId, DialOrder, Driver, Handler, Opening, Shared, Timer},
+    driver::{
+        Connect, ConnectError, Core, DialId, DialOrder, Driver, Handler, Opening, Shared, Timer,
+        Wire,
+    },
     memory::{Key, Slots},
     protocol::{
         DeflateParams, Host, Role,
         handshake::{HeaderSlots, MAX_HEADER_FIELDS, ResponseHead},
     },
-    transport::{Answer, Resolver, TokenKind},
+    transport::{Answer, BOTH_WAYS, Resolver, TokenKind},
 };
 
 /// The attempts to connect of a loop.
@@ -247,7 +250,21 @@ impl<S> Dialler<S> {
         }
         driver.scratch[..leftover.len()].copy_from_slice(leftover);
         let opening = Opening { session, agreement };
-        driver.open(stream, Role::Client, opening, 0..leftover.len());
+        let mut wire = Wire::new(stream, Role::Client, driver.core.shared.now);
+        wire.flags.watches_writes = true;
+        let Core { slots, shared, .. } = &mut *driver.core;
+        let place = slots.reserve(Key::NOBODY);
+        let name = (TokenKind::Connection, place);
+        let registered = shared
+            .registrar
+            .reregister(&mut wire.stream, name, BOTH_WAYS);
+        if let Err(error) = registered {
+            slots.release(place);
+            shared.outbound -= 1;
+            let session = opening.cancel(shared);
+            return driver.connect_failed(session, ConnectError::Io(error.kind()));
+        }
+        driver.open(place, wire, opening, 0..leftover.len());
     }
 
     fn fail<H: Handler<M, Session = S>, M>(

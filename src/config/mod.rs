@@ -203,6 +203,6 @@ settings! {
 impl Config {
     /// The longest timeout: adding it to a point in time must not overflow.
     pub(crate) const MAX_TIMEOUT: Duration = Duration::from_secs(365 * 24 * 3600);
-    /// The most connections that one loop can address: their number is a part of the event token.
+    /// The most connections that one loop can address, handshakes included: their number is a part of the event token.
     pub const MAX_CONNECTIONS: usize = 1 << 24;
 }

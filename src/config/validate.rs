@@ -141,9 +141,11 @@ impl Config {
             self.max_connections,
         )?;
         within("max_dials", self.max_dials, 1, Self::MAX_CONNECTIONS)?;
-        // Both share the slots.
+        // They share the slots: a handshake has that of its connection reserved.
         let rest = Self::MAX_CONNECTIONS - self.max_connections;
         within("max_outbound", self.max_outbound, 0, rest)?;
+        let rest = rest - self.max_outbound;
+        within("max_handshakes", self.max_handshakes, 1, rest)?;
         self.check_buffers()
     }
 

@@ -2,7 +2,7 @@ use std::{collections::VecDeque, fmt};
 
 use mio::Interest;
 
-use super::{Driver, Handler, HandshakeFailure, Opening, deferred::Upgrades};
+use super::{Driver, Handler, HandshakeFailure, Opening, Wire, deferred::Upgrades};
 use crate::{
     connection::Agreement,
     memory::Key,
@@ -116,10 +116,13 @@ impl<H: Handler<M>, M> Driver<'_, H, M> {
                 // Options are wishes: a socket that does not take them is still a socket.
                 let _ = shared.settings.sockets().apply_connected(tcp);
             }
-            // Under nobody's name, until the connection has one.
-            let nobody = (TokenKind::Handshake, Key::from_parts(0, u32::MAX));
-            let interests = Interest::READABLE | Interest::WRITABLE;
-            if let Err(error) = shared.registrar.register(&mut stream, nobody, interests) {
+            let place = self.core.slots.reserve(Key::NOBODY);
+            let name = (TokenKind::Connection, place);
+            if let Err(error) = shared
+                .registrar
+                .register(&mut stream, name, Interest::READABLE)
+            {
+                self.core.slots.release(place);
                 self.handshake_failed(session, HandshakeFailure::Io(error.kind()));
                 continue;
             }
@@ -128,7 +131,8 @@ impl<H: Handler<M>, M> Driver<'_, H, M> {
                 session,
                 agreement: Agreement::default(),
             };
-            self.open(stream, Role::Server, opening, 0..bytes.len());
+            let wire = Wire::new(stream, Role::Server, self.core.shared.now);
+            self.open(place, wire, opening, 0..bytes.len());
         }
     }
 }

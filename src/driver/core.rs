@@ -61,6 +61,9 @@ pub(crate) struct Flags {
     pub(crate) readable: bool,
     /// The kernel said that the peer will not send any more, so that a short read is not the last one.
     pub(crate) hung_up: bool,
+    /// The poll says when the kernel takes bytes again. Asked for when it has first refused some: most connections never
+    /// come to that, and would have an event more when they are accepted.
+    pub(crate) watches_writes: bool,
     /// The application paused reading.
     pub(crate) paused: bool,
     /// The backlog has reached the high-water mark, and not fallen to the low one since: reading pauses.

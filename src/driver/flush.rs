@@ -1,5 +1,8 @@
 use super::{ConnId, Core, core::Shared, core::Wire};
-use crate::connection::{Flushed, Output};
+use crate::{
+    connection::{Flushed, Output},
+    transport::{BOTH_WAYS, TokenKind},
+};
 
 /// Writes what is staged on a connection, and draws the consequences: a server shuts its side down behind the last close
 /// frame, and reading pauses or goes on with the backlog. `settled`: the input of the visit that may have been borrowed from.
@@ -22,7 +25,23 @@ pub(super) fn flush_wire(wire: &mut Wire, id: ConnId, shared: &mut Shared, settl
         .flush(out, pools, |payload| notices.sent(id, payload));
     match flushed {
         Ok(Flushed::All) if wire.link.flushed() => finish(wire, id, shared),
+        Ok(Flushed::Blocked) if !wire.flags.watches_writes => watch_writes(wire, id, shared),
         Ok(_) => check_water_marks(wire, id, shared),
+        Err(error) => wire.end_with_error(id, &error, shared),
+    }
+}
+
+/// The kernel has refused bytes for the first time: from now on the poll says when it takes some again. It says so too when that
+/// was before it was asked.
+#[cold]
+fn watch_writes(wire: &mut Wire, id: ConnId, shared: &mut Shared) {
+    wire.flags.watches_writes = true;
+    let name = (TokenKind::Connection, id.0);
+    match shared
+        .registrar
+        .reregister(&mut wire.stream, name, BOTH_WAYS)
+    {
+        Ok(()) => check_water_marks(wire, id, shared),
         Err(error) => wire.end_with_error(id, &error, shared),
     }
 }

@@ -57,7 +57,7 @@ pub use adopt::{AdoptError, AdoptErrorKind};
 pub use conn::Conn;
 pub use connections::{Connections, LimitReached, SourceId, TimerId};
 pub use core::ConnId;
-pub(crate) use core::{Core, DialOrder, Shared, Slot, Timer};
+pub(crate) use core::{Core, DialOrder, Shared, Slot, Timer, Wire};
 pub(crate) use deadline::handle_deadline;
 pub(crate) use deferred::Answer;
 pub use deferred::{Deferred, UpgradeId};

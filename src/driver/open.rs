@@ -1,6 +1,4 @@
-use std::{io, ops::Range};
-
-use mio::Interest;
+use std::ops::Range;
 
 use super::{
     ConnId, ConnectError, Connections, Driver, Handler, HandshakeFailure, Request, Slot, UpgradeId,
@@ -11,12 +9,9 @@ use super::{
     receive::Budget,
 };
 use crate::{
-    connection::{Agreement, CloseCause, Due},
-    protocol::{
-        Role,
-        handshake::{HttpResponse, Response, ResponseHead},
-    },
-    transport::{Stream, TokenKind},
+    connection::{Agreement, Due},
+    memory::Key,
+    protocol::handshake::{HttpResponse, Response, ResponseHead},
 };
 
 /// What a connection begins with.
@@ -74,31 +69,28 @@ impl<H: Handler<M>, M> Driver<'_, H, M> {
         self.app.on_deferred(&mut Connections::new(self.core), id);
     }
 
-    /// Opens a connection whose 101 is written and whose socket is registered. `leftover` lies in the scratch buffer: the
-    /// bytes that came behind the request.
+    /// Opens a connection whose 101 is written, in the slot that is reserved for it and under whose name its socket is
+    /// registered. `leftover` lies in the scratch buffer: the bytes that came behind the request.
     ///
     /// In this order: slot, `on_open`, `on_bytes_read` for the leftover, timers, the frames in the leftover.
     pub(crate) fn open(
         &mut self,
-        stream: Stream,
-        role: Role,
+        place: Key,
+        mut wire: Wire,
         opening: Opening<H::Session>,
         leftover: Range<usize>,
     ) {
-        let now = self.core.shared.now;
-        let mut wire = Wire::new(stream, role, now);
+        let id = ConnId(place);
+        let shared = &mut self.core.shared;
         wire.link.agree(&opening.agreement);
-        let session = opening.session;
-        let slot = Slot { wire, session };
-        let id = ConnId(self.core.slots.insert(slot));
-        if let Err(error) = self.register(id) {
-            if let Some(Slot { mut wire, session }) = self.core.slots.remove(id.0) {
-                let pools = &mut self.core.shared.pools;
-                wire.link.end(CloseCause::Io(error.kind()), pools, drop);
-                self.not_opened(role, session, error.kind());
-            }
-            return;
+        // What was said during the handshake is not said again; of a lone client's socket, nobody says anything.
+        wire.flags.readable |= shared.registrar.is_silent();
+        if wire.flags.readable {
+            shared.schedule(id, &mut wire.flags);
         }
+        let session = opening.session;
+        let filled = self.core.slots.fill(place, Slot { wire, session });
+        debug_assert!(filled.is_ok(), "no place is reserved");
         let shared = &mut self.core.shared;
         shared.counters.opened += 1;
         shared.counters.connections.note(self.core.slots.len());
@@ -114,33 +106,6 @@ impl<H: Handler<M>, M> Driver<'_, H, M> {
         let mut budget = Budget::new(&self.core.shared.settings.config);
         self.dispatch(id, 0..count, &mut budget);
         flush(self.core, id, &[]);
-    }
-
-    /// Moves the events of the socket from the handshake to the connection.
-    fn register(&mut self, id: ConnId) -> io::Result<()> {
-        let Some((wire, shared)) = self.core.wire_mut(id) else {
-            return Ok(());
-        };
-        // Nobody will say of a lone client's socket that it is readable: what came with the handshake was said before it.
-        if shared.registrar.is_silent() {
-            wire.flags.readable = true;
-            shared.schedule(id, &mut wire.flags);
-        }
-        let name = (TokenKind::Connection, id.0);
-        let interests = Interest::READABLE | Interest::WRITABLE;
-        shared
-            .registrar
-            .reregister(&mut wire.stream, name, interests)
-    }
-
-    fn not_opened(&mut self, role: Role, session: H::Session, error: io::ErrorKind) {
-        match role {
-            Role::Server => self.handshake_failed(session, HandshakeFailure::Io(error)),
-            Role::Client => {
-                self.core.shared.outbound -= 1;
-                self.connect_failed(session, ConnectError::Io(error));
-            }
-        }
     }
 
     fn start_timers(&mut self, id: ConnId) {

@@ -81,11 +81,11 @@ enum Arrived {
 }
 
 impl<H: Handler<M>, M> Driver<'_, H, M> {
-    /// What the kernel says of a connection. A stale id is nobody's.
+    /// What the kernel says of a connection. False when there is none with this id: one is to come, or it is stale.
     #[inline]
-    pub(crate) fn handle_event(&mut self, id: ConnId, readiness: Readiness) {
+    pub(crate) fn handle_event(&mut self, id: ConnId, readiness: Readiness) -> bool {
         let Some(slot) = self.core.slot_mut(id) else {
-            return;
+            return false;
         };
         let wire = &mut slot.wire;
         wire.flags.readable |= readiness.readable | readiness.hung_up;
@@ -97,6 +97,7 @@ impl<H: Handler<M>, M> Driver<'_, H, M> {
             }
         }
         self.receive(id);
+        true
     }
 
     /// The connection is looked at without an event: it has more to read or to dispatch.

@@ -17,7 +17,7 @@ use crate::{
         Timer, Visit,
     },
     protocol::CloseCode,
-    transport::Registrar,
+    transport::{BOTH_WAYS, Registrar},
 };
 
 /// One connection that its owner drives: no loop, and no poll unless it has to wait.
@@ -90,7 +90,6 @@ pub enum ClientState {
 const OWN_TOKEN: Token = Token(0);
 /// Events that are fetched at a time: what they say does not matter, only that there is one.
 const MAX_EVENTS: usize = 2;
-const INTERESTS: Interest = Interest::READABLE.add(Interest::WRITABLE);
 
 impl<S> Client<S> {
     /// A client that is not connected. Of the configuration, everything counts that is not about listening or about how many
@@ -287,7 +286,7 @@ impl<S> Client<S> {
         self.leave()?;
         self.core.shared.registrar = Registrar::Alone(Some((registry.try_clone()?, token)));
         self.sources()
-            .try_for_each(|source| source.register(registry, token, INTERESTS))
+            .try_for_each(|source| source.register(registry, token, BOTH_WAYS))
     }
 
     /// Takes every socket off the poll that watches them, if there is one.

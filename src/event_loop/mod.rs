@@ -332,8 +332,12 @@ fn handle_event<H: Handler<M>, M>(
         return;
     };
     match kind {
-        TokenKind::Connection => driver.handle_event(ConnId(key), readiness(event)),
-        TokenKind::Handshake => server.handle_handshake(key, readiness(event), driver),
+        TokenKind::Connection => {
+            let ready = readiness(event);
+            if !driver.handle_event(ConnId(key), ready) {
+                server.handle_handshake(key, ready, driver);
+            }
+        }
         TokenKind::Listener => server.handle_listener(key),
         TokenKind::Source => driver.handle_source(key, event),
         TokenKind::Mailbox if key.index() == RESOLVER_MAILBOX => dialler.answer_bell(),

@@ -14,6 +14,12 @@ pub(crate) struct Key {
 }
 
 impl Key {
+    /// Belongs to nobody.
+    pub(crate) const NOBODY: Self = Self {
+        index: u32::MAX,
+        generation: u32::MAX,
+    };
+
     /// The key that [`index`](Self::index) and [`generation`](Self::generation) were read from.
     pub(crate) fn from_parts(index: u32, generation: u32) -> Self {
         Self { index, generation }
@@ -43,14 +49,32 @@ impl fmt::Debug for Key {
 #[derive(Debug)]
 pub(crate) struct Slots<T> {
     entries: Slab<Entry<T>>,
+    /// Entries that are reserved.
+    reserved: usize,
     /// Generation of the next value.
     next_generation: u32,
 }
 
 #[derive(Debug)]
-struct Entry<T> {
-    generation: u32,
-    value: T,
+enum Entry<T> {
+    Value {
+        generation: u32,
+        value: T,
+    },
+    /// The value is to come; meanwhile its key belongs to somebody who is known by another.
+    Reserved {
+        generation: u32,
+        by: Key,
+    },
+}
+
+impl<T> Entry<T> {
+    fn value(&self) -> Option<(u32, &T)> {
+        match self {
+            Self::Value { generation, value } => Some((*generation, value)),
+            Self::Reserved { .. } => None,
+        }
+    }
 }
 
 impl<T> Default for Slots<T> {
@@ -64,6 +88,7 @@ impl<T> Slots<T> {
     pub(crate) fn with_capacity(capacity: usize) -> Self {
         Self {
             entries: Slab::with_capacity(capacity),
+            reserved: 0,
             next_generation: 0,
         }
     }
@@ -74,43 +99,91 @@ impl<T> Slots<T> {
     ///
     /// If the pool holds 2³² values; the owner's limits are far below.
     pub(crate) fn insert(&mut self, value: T) -> Key {
+        let generation = self.draw_generation();
+        self.put(generation, Entry::Value { generation, value })
+    }
+
+    /// Keeps a place, and the key of a value that is to come. Until [`fill`](Self::fill) brings it or
+    /// [`release`](Self::release) gives the place up, the key has no value, but [`reserved_by`](Self::reserved_by) says `by`.
+    pub(crate) fn reserve(&mut self, by: Key) -> Key {
+        self.reserved += 1;
+        let generation = self.draw_generation();
+        self.put(generation, Entry::Reserved { generation, by })
+    }
+
+    fn draw_generation(&mut self) -> u32 {
         let generation = self.next_generation;
         self.next_generation = generation.wrapping_add(1);
-        let index = self.entries.insert(Entry { generation, value });
+        generation
+    }
+
+    fn put(&mut self, generation: u32, entry: Entry<T>) -> Key {
         Key {
-            index: narrow(index),
+            index: narrow(self.entries.insert(entry)),
             generation,
+        }
+    }
+
+    /// Who reserved the place with this key; `None` when its value is there, or the place is given up.
+    pub(crate) fn reserved_by(&self, key: Key) -> Option<Key> {
+        match self.entries.get(key.index as usize) {
+            Some(&Entry::Reserved { generation, by }) if generation == key.generation => Some(by),
+            _ => None,
+        }
+    }
+
+    /// Brings the value of a place that is reserved. Gives it back when it is not.
+    pub(crate) fn fill(&mut self, key: Key, value: T) -> Result<(), T> {
+        if self.reserved_by(key).is_none() {
+            return Err(value);
+        }
+        let generation = key.generation;
+        self.entries[key.index as usize] = Entry::Value { generation, value };
+        self.reserved -= 1;
+        Ok(())
+    }
+
+    /// Gives a place up that is reserved. Does nothing to one that has its value.
+    pub(crate) fn release(&mut self, key: Key) {
+        if self.reserved_by(key).is_some() {
+            self.entries.remove(key.index as usize);
+            self.reserved -= 1;
         }
     }
 
     /// The value, unless it is gone.
     pub(crate) fn get(&self, key: Key) -> Option<&T> {
-        let entry = self.entries.get(key.index as usize)?;
-        (entry.generation == key.generation).then_some(&entry.value)
+        match self.entries.get(key.index as usize)? {
+            Entry::Value { generation, value } if *generation == key.generation => Some(value),
+            _ => None,
+        }
     }
 
     /// The value, unless it is gone.
     pub(crate) fn get_mut(&mut self, key: Key) -> Option<&mut T> {
-        let entry = self.entries.get_mut(key.index as usize)?;
-        (entry.generation == key.generation).then_some(&mut entry.value)
+        match self.entries.get_mut(key.index as usize)? {
+            Entry::Value { generation, value } if *generation == key.generation => Some(value),
+            _ => None,
+        }
     }
 
     /// Takes the value out, unless it is gone.
     pub(crate) fn remove(&mut self, key: Key) -> Option<T> {
         self.get(key)?;
-        self.entries
-            .try_remove(key.index as usize)
-            .map(|entry| entry.value)
+        match self.entries.try_remove(key.index as usize)? {
+            Entry::Value { value, .. } => Some(value),
+            Entry::Reserved { .. } => None,
+        }
     }
 
     /// Values in the pool.
     pub(crate) fn len(&self) -> usize {
-        self.entries.len()
+        self.entries.len() - self.reserved
     }
 
     /// True exactly when the pool holds no value.
     pub(crate) fn is_empty(&self) -> bool {
-        self.entries.is_empty()
+        self.len() == 0
     }
 
     /// Values that fit without allocating again.
@@ -125,14 +198,20 @@ impl<T> Slots<T> {
             index: narrow(index),
             generation,
         };
-        self.entries
-            .iter()
-            .map(move |(index, entry)| (key(index, entry.generation), &entry.value))
+        self.entries.iter().filter_map(move |(index, entry)| {
+            let (generation, value) = entry.value()?;
+            Some((key(index, generation), value))
+        })
     }
 
     /// All values by rising index, to be changed.
     pub(crate) fn values_mut(&mut self) -> impl Iterator<Item = &mut T> {
-        self.entries.iter_mut().map(|(_, entry)| &mut entry.value)
+        self.entries
+            .iter_mut()
+            .filter_map(|(_, entry)| match entry {
+                Entry::Value { value, .. } => Some(value),
+                Entry::Reserved { .. } => None,
+            })
     }
 
     /// All keys by rising index. Takes time for vacant places too.
@@ -148,12 +227,8 @@ impl<T> Slots<T> {
     /// The value now at `index` and its key, for scans that change the pool as they go.
     #[inline]
     pub(crate) fn at(&self, index: u32) -> Option<(Key, &T)> {
-        let entry = self.entries.get(index as usize)?;
-        let key = Key {
-            index,
-            generation: entry.generation,
-        };
-        Some((key, &entry.value))
+        let (generation, value) = self.entries.get(index as usize)?.value()?;
+        Some((Key { index, generation }, value))
     }
 
     /// The key of the value now at `index`.
@@ -213,7 +288,34 @@ mod tests {
 
     #[test]
     fn entry_is_lean() {
-        assert_eq!(size_of::<Entry<u32>>(), 8);
+        assert_eq!(size_of::<Entry<[u64; 8]>>(), 8 + size_of::<[u64; 8]>());
+    }
+
+    #[test]
+    fn a_reserved_place_has_a_key_and_no_value() {
+        let mut slots = Slots::with_capacity(2);
+        let owner = Key::from_parts(7, 7);
+        let (first, second) = (slots.reserve(owner), slots.reserve(Key::NOBODY));
+        assert_eq!((slots.len(), slots.is_empty()), (0, true));
+        assert_eq!(slots.get(first), None);
+        assert_eq!(slots.get_mut(first), None);
+        assert_eq!(slots.remove(first), None);
+        assert_eq!(slots.key_at(first.index()), None);
+        assert!(slots.keys().next().is_none() && slots.values_mut().next().is_none());
+        assert_eq!(slots.reserved_by(first), Some(owner));
+
+        assert_eq!(slots.fill(first, 'a'), Ok(()));
+        assert_eq!(slots.reserved_by(first), None);
+        assert_eq!(slots.fill(first, 'b'), Err('b'));
+        slots.release(first);
+        assert_eq!((slots.get(first), slots.len()), (Some(&'a'), 1));
+
+        slots.release(second);
+        assert_eq!(slots.fill(second, 'c'), Err('c'));
+        let third = slots.insert('d');
+        assert_eq!(third.index(), second.index());
+        assert_eq!(slots.reserved_by(second), None);
+        assert_eq!((slots.get(second), slots.len()), (None, 2));
     }
 
     #[test]

@@ -99,7 +99,7 @@ impl<S> Server<S> {
         match port.listener.accept(&shared.settings.sockets()) {
             Ok((stream, peer)) => {
                 shared.counters.rare().accepted += 1;
-                self.admit(stream, peer, Some(ListenerId(index)), shared);
+                self.admit(stream, peer, Some(ListenerId(index)), driver.core);
                 true
             }
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
@@ -138,36 +138,35 @@ impl<S> Server<S> {
                 let _ = shared.settings.sockets().apply_connected(tcp);
             }
             let peer = stream.peer_addr();
-            if let Some(key) = self.admit(stream, peer, None, shared) {
+            if let Some(key) = self.admit(stream, peer, None, driver.core) {
                 self.take_head_bytes(key, &bytes, driver);
             }
         }
     }
 
-    /// Gives a socket a handshake slot, its events and its deadline.
+    /// Gives a socket a handshake slot, its events and its deadline. The events are named after the connection that it may
+    /// become, whose slot is reserved: so the poll is told of the socket once.
     fn admit(
         &mut self,
         stream: Stream,
         peer: PeerAddr,
         listener: Option<ListenerId>,
-        shared: &mut Shared,
+        core: &mut Core<S>,
     ) -> Option<Key> {
         let key = self
             .handshakes
             .insert(Handshake::new(stream, peer, listener));
         let handshake = self.handshakes.get_mut(key)?;
-        let interests = Interest::READABLE | Interest::WRITABLE;
+        handshake.place = core.slots.reserve(key);
+        let shared = &mut core.shared;
+        let name = (TokenKind::Connection, handshake.place);
         if shared
             .registrar
-            .register(
-                &mut handshake.stream,
-                (TokenKind::Handshake, key),
-                interests,
-            )
+            .register(&mut handshake.stream, name, Interest::READABLE)
             .is_err()
         {
             shared.counters.rare().refused.lost += 1;
-            self.handshakes.remove(key);
+            self.remove(key, core);
             return None;
         }
         let deadline: Instant = shared.now + shared.settings.config.upgrade_timeout;

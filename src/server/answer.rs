@@ -8,7 +8,7 @@ use super::{
     handshake::{Handshake, Phase, Then},
 };
 use crate::{
-    driver::{Driver, Handler, HandshakeFailure, Opening, Shared, Timer},
+    driver::{Core, Driver, Handler, HandshakeFailure, Opening, Shared, Timer, Wire},
     memory::Key,
     protocol::{
         Role,
@@ -59,6 +59,7 @@ impl<S> Server<S> {
             Ok(written) => {
                 let rest = self.answer[written..].to_vec();
                 let then = Then::Open(opening, driver.scratch[leftover].to_vec());
+                handshake.watch_writes(&driver.core.shared);
                 handshake.phase = Phase::Answer {
                     rest,
                     written: 0,
@@ -69,7 +70,7 @@ impl<S> Server<S> {
             Err(error) => {
                 let session = opening.cancel(&mut driver.core.shared);
                 driver.handshake_failed(session, HandshakeFailure::Io(error.kind()));
-                self.lose(key, error.kind(), &mut driver.core.shared);
+                self.lose(key, error.kind(), driver.core);
             }
         }
     }
@@ -81,8 +82,12 @@ impl<S> Server<S> {
         leftover: Range<usize>,
         driver: &mut Driver<'_, H, M>,
     ) {
-        if let Some(handshake) = self.remove(key, &mut driver.core.shared) {
-            driver.open(handshake.stream, Role::Server, opening, leftover);
+        let shared = &mut driver.core.shared;
+        if let Some(handshake) = self.take(key, shared) {
+            let mut wire = Wire::new(handshake.stream, Role::Server, shared.now);
+            wire.flags.readable = handshake.readable;
+            wire.flags.hung_up = handshake.hung_up;
+            driver.open(handshake.place, wire, opening, leftover);
         }
     }
 
@@ -93,11 +98,11 @@ impl<S> Server<S> {
         answer: HttpResponse,
         include_body: bool,
         refusal: Refusal,
-        shared: &mut Shared,
+        core: &mut Core<S>,
     ) {
         trace!("handshake refused", key, refusal);
-        count(refusal, shared);
-        self.write_answer(key, &answer, include_body, shared);
+        count(refusal, &mut core.shared);
+        self.write_answer(key, &answer, include_body, core);
     }
 
     pub(super) fn write_answer(
@@ -105,7 +110,7 @@ impl<S> Server<S> {
         key: Key,
         answer: &HttpResponse,
         include_body: bool,
-        shared: &mut Shared,
+        core: &mut Core<S>,
     ) {
         let Some(handshake) = self.handshakes.get_mut(key) else {
             return;
@@ -113,13 +118,14 @@ impl<S> Server<S> {
         self.answer.clear();
         answer.encode(&mut self.answer, include_body);
         if let Phase::Head { buffer, len } = &mut handshake.phase {
-            shared.pools.give_back(std::mem::take(buffer));
+            core.shared.pools.give_back(std::mem::take(buffer));
             *len = 0;
         }
         match write_some(&mut handshake.stream, &self.answer) {
-            Ok(written) if written == self.answer.len() => self.start_draining(key, shared),
+            Ok(written) if written == self.answer.len() => self.start_draining(key, core),
             Ok(written) => {
                 let rest = self.answer[written..].to_vec();
+                handshake.watch_writes(&core.shared);
                 handshake.phase = Phase::Answer {
                     rest,
                     written: 0,
@@ -127,7 +133,7 @@ impl<S> Server<S> {
                 };
             }
             Err(_) => {
-                self.remove(key, shared);
+                self.remove(key, core);
             }
         }
     }
@@ -164,27 +170,28 @@ impl<S> Server<S> {
                 driver.scratch[..leftover.len()].copy_from_slice(&leftover);
                 self.open(key, opening, 0..leftover.len(), driver);
             }
-            _ => self.start_draining(key, &mut driver.core.shared),
+            _ => self.start_draining(key, driver.core),
         }
     }
 
     /// A refusal is written: our side is shut down, and the client has `close_timeout` to end its own.
-    fn start_draining(&mut self, key: Key, shared: &mut Shared) {
+    fn start_draining(&mut self, key: Key, core: &mut Core<S>) {
         let Some(handshake) = self.handshakes.get_mut(key) else {
             return;
         };
         handshake.phase = Phase::Drain;
         if handshake.stream.shutdown_write().is_err() {
-            self.remove(key, shared);
+            self.remove(key, core);
             return;
         }
+        let shared = &mut core.shared;
         let deadline = shared.now + shared.settings.config.close_timeout;
         if let Some(timer) = handshake.timer {
             shared.timers.reschedule(timer, deadline);
         }
     }
 
-    /// Reads and throws away. An amount that is not worth serving ends it too: the rest would be a flood.
+    /// Reads and throws away what a refused client has sent. An amount that is not worth serving ends it too: the rest would be a flood.
     pub(super) fn drain<H: Handler<M, Session = S>, M>(
         &mut self,
         key: Key,
@@ -193,15 +200,21 @@ impl<S> Server<S> {
         let Some(handshake) = self.handshakes.get_mut(key) else {
             return;
         };
+        if !(matches!(handshake.phase, Phase::Drain) && handshake.readable) {
+            return;
+        }
         for _ in 0..MAX_DRAIN_READS {
             match handshake.stream.read(driver.scratch) {
                 Ok(count) if count > 0 => {}
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    handshake.readable = false;
+                    return;
+                }
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 _ => break,
             }
         }
-        self.remove(key, &mut driver.core.shared);
+        self.remove(key, driver.core);
     }
 
     /// The time of a handshake is over.
@@ -219,7 +232,7 @@ impl<S> Server<S> {
         match handshake.phase {
             Phase::Head { len: 0, .. } => {
                 count(Refusal::Timeout, shared);
-                self.remove(key, shared);
+                self.remove(key, driver.core);
             }
             Phase::Head { .. } => {
                 let until = shared.now + shared.settings.config.close_timeout;
@@ -229,7 +242,7 @@ impl<S> Server<S> {
                     HttpResponse::request_timeout(),
                     true,
                     Refusal::Timeout,
-                    shared,
+                    driver.core,
                 );
             }
             Phase::Deferred(_) => {
@@ -239,7 +252,7 @@ impl<S> Server<S> {
             }
             Phase::Answer { .. } => self.abandon(key, HandshakeFailure::Timeout, driver),
             Phase::Drain => {
-                self.remove(key, shared);
+                self.remove(key, driver.core);
             }
         }
     }
@@ -260,7 +273,7 @@ impl<S> Server<S> {
                 Phase::Head { .. } => {
                     let shared = &mut driver.core.shared;
                     let answer = HttpResponse::unavailable(shared.settings.config.retry_after);
-                    self.refuse(key, answer, true, Refusal::Shutdown, shared);
+                    self.refuse(key, answer, true, Refusal::Shutdown, driver.core);
                 }
                 Phase::Deferred(_) => {
                     self.give_up_deferred(key, HandshakeFailure::Shutdown, driver);
@@ -294,10 +307,10 @@ impl<S> Server<S> {
     }
 
     /// The client went away before it had an answer.
-    pub(super) fn lose(&mut self, key: Key, error: io::ErrorKind, shared: &mut Shared) {
+    pub(super) fn lose(&mut self, key: Key, error: io::ErrorKind, core: &mut Core<S>) {
         trace!("handshake lost", key, error);
-        count(Refusal::Lost, shared);
-        self.remove(key, shared);
+        count(Refusal::Lost, &mut core.shared);
+        self.remove(key, core);
     }
 
     /// Ends a handshake whose answer cannot be written any more; a session comes back.
@@ -307,7 +320,7 @@ impl<S> Server<S> {
         failure: HandshakeFailure,
         driver: &mut Driver<'_, H, M>,
     ) {
-        let Some(handshake) = self.remove(key, &mut driver.core.shared) else {
+        let Some(handshake) = self.remove(key, driver.core) else {
             return;
         };
         let session = match handshake.phase {
@@ -328,8 +341,15 @@ impl<S> Server<S> {
         }
     }
 
+    /// Ends a handshake; the slot that was reserved for its connection is free again.
+    pub(super) fn remove(&mut self, key: Key, core: &mut Core<S>) -> Option<Handshake<S>> {
+        let handshake = self.take(key, &mut core.shared)?;
+        core.slots.release(handshake.place);
+        Some(handshake)
+    }
+
     /// Takes a handshake out of its slot; its buffer and its timer go back.
-    fn remove(&mut self, key: Key, shared: &mut Shared) -> Option<Handshake<S>> {
+    fn take(&mut self, key: Key, shared: &mut Shared) -> Option<Handshake<S>> {
         let mut handshake = self.handshakes.remove(key)?;
         if let Some(timer) = handshake.timer.take() {
             shared.timers.remove(timer);

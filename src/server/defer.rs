@@ -41,8 +41,7 @@ impl<S> Server<S> {
             match answer {
                 Answer::Accept(id) => self.accept_deferred(id, driver),
                 Answer::Refuse(id, key, answer) if self.defers(key, id) => {
-                    let shared = &mut driver.core.shared;
-                    self.refuse(key, answer, true, Refusal::Application, shared);
+                    self.refuse(key, answer, true, Refusal::Application, driver.core);
                 }
                 // The client went away in the meantime.
                 Answer::Refuse(..) => {}
@@ -115,7 +114,7 @@ impl<S> Server<S> {
         };
         let shared = &mut driver.core.shared;
         let answer = HttpResponse::unavailable(shared.settings.config.retry_after);
-        self.refuse(key, answer, true, failure.into(), shared);
+        self.refuse(key, answer, true, failure.into(), driver.core);
         driver.handshake_failed(waiting.session, failure);
     }
 }

@@ -11,7 +11,7 @@ use crate::{
             find_head_end,
         },
     },
-    transport::{PeerAddr, Stream},
+    transport::{BOTH_WAYS, PeerAddr, Stream, TokenKind},
 };
 
 /// An accepted socket that is not a connection yet.
@@ -19,6 +19,13 @@ pub(crate) struct Handshake<S> {
     pub(super) stream: Stream,
     peer: PeerAddr,
     listener: Option<ListenerId>,
+    /// The slot that is reserved for the connection. The socket is registered under its name.
+    pub(super) place: Key,
+    /// The socket may have bytes: the kernel said so, and no read has shown since that it is drained. It is not said again
+    /// to the connection.
+    pub(super) readable: bool,
+    /// The kernel said that the client will not send any more, so that a short read is not the last one.
+    pub(super) hung_up: bool,
     /// `Some` from admission on.
     pub(super) timer: Option<TimerId>,
     pub(super) phase: Phase<S>,
@@ -58,31 +65,45 @@ impl<S> Handshake<S> {
             stream,
             peer,
             listener,
+            place: Key::NOBODY,
+            readable: false,
+            hung_up: false,
             timer: None,
             phase,
         }
     }
+
+    /// The kernel did not take all of the answer. If the poll cannot be told, the deadline ends the handshake.
+    pub(super) fn watch_writes(&mut self, shared: &Shared) {
+        let name = (TokenKind::Connection, self.place);
+        let registrar = &shared.registrar;
+        let _ = registrar.reregister(&mut self.stream, name, BOTH_WAYS);
+    }
 }
 
 impl<S> Server<S> {
-    /// What the kernel says of a socket in its handshake. A stale key is nobody's.
+    /// What the kernel says of a socket in its handshake, for whose connection `place` is reserved. A stale key is nobody's.
     pub(crate) fn handle_handshake<H: Handler<M, Session = S>, M>(
         &mut self,
-        key: Key,
+        place: Key,
         readiness: Readiness,
         driver: &mut Driver<'_, H, M>,
     ) {
+        let Some(key) = driver.core.slots.reserved_by(place) else {
+            return;
+        };
         let Some(handshake) = self.handshakes.get_mut(key) else {
             return;
         };
+        handshake.readable |= readiness.readable | readiness.hung_up;
+        handshake.hung_up |= readiness.hung_up;
         match &handshake.phase {
-            Phase::Head { .. } if readiness.readable || readiness.hung_up => {
-                self.read_head(key, driver)
-            }
+            Phase::Head { .. } if handshake.readable => self.read_head(key, driver),
             Phase::Answer { .. } if readiness.writable => self.write_rest(key, driver),
-            Phase::Drain if readiness.readable || readiness.hung_up => self.drain(key, driver),
             _ => {}
         }
+        // Also right after a refusal: what came before it is not announced again.
+        self.drain(key, driver);
         // Also right after the head was read: that the client has gone is not announced again.
         if readiness.hung_up {
             self.lose_deferred(key, driver);
@@ -97,18 +118,16 @@ impl<S> Server<S> {
         key: Key,
         driver: &mut Driver<'_, H, M>,
     ) {
-        // Once more after a short read: an end of the stream that came with these bytes is not announced again.
         loop {
             let Some(handshake) = self.handshakes.get_mut(key) else {
                 return;
             };
             let Phase::Head { buffer, len } = &mut handshake.phase else {
-                // Refused: the client may have ended its side already, which is not announced again.
-                if matches!(handshake.phase, Phase::Drain) {
-                    self.drain(key, driver);
-                }
                 return;
             };
+            if !handshake.readable {
+                return;
+            }
             let scanned = *len;
             let room = if scanned == 0 {
                 &mut *driver.scratch
@@ -117,16 +136,19 @@ impl<S> Server<S> {
                 let end = buffer.len().min(driver.scratch.len());
                 &mut buffer[scanned..end]
             };
+            let offered = room.len();
             match handshake.stream.read(room) {
-                Ok(0) => {
-                    return self.lose(key, io::ErrorKind::UnexpectedEof, &mut driver.core.shared);
-                }
+                Ok(0) => return self.lose(key, io::ErrorKind::UnexpectedEof, driver.core),
                 Ok(count) => {
+                    // A short read has drained the socket; but an end of the stream that came with it is not announced again.
+                    handshake.readable = count == offered || handshake.hung_up;
                     self.head_arrived(key, scanned, scanned + count, driver);
                 }
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    handshake.readable = false;
+                }
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => return self.lose(key, error.kind(), &mut driver.core.shared),
+                Err(error) => return self.lose(key, error.kind(), driver.core),
             }
         }
     }
@@ -174,7 +196,13 @@ impl<S> Server<S> {
             // A TLS handshake or the like: there is nothing to wait for.
             _ if !may_be_http => {
                 let error = HandshakeError::Malformed;
-                self.refuse(key, error.into(), true, Refusal::Handshake(error), shared);
+                self.refuse(
+                    key,
+                    error.into(),
+                    true,
+                    Refusal::Handshake(error),
+                    driver.core,
+                );
             }
             Some(head_end) if head_end <= max_head_size => {
                 if scanned > 0 {
@@ -186,12 +214,18 @@ impl<S> Server<S> {
             None if end < max_head_size => {
                 if keep_head(buffer, end, driver.scratch, shared).is_none() {
                     let answer = HttpResponse::unavailable(shared.settings.config.retry_after);
-                    self.refuse(key, answer, true, Refusal::NoBuffer, shared);
+                    self.refuse(key, answer, true, Refusal::NoBuffer, driver.core);
                 }
             }
             _ => {
                 let error = HandshakeError::HeadTooLarge;
-                self.refuse(key, error.into(), true, Refusal::Handshake(error), shared);
+                self.refuse(
+                    key,
+                    error.into(),
+                    true,
+                    Refusal::Handshake(error),
+                    driver.core,
+                );
             }
         }
     }
@@ -213,8 +247,13 @@ impl<S> Server<S> {
         let head = match RequestHead::parse(&driver.scratch[..head_end], &mut slots) {
             Ok(head) => head,
             Err(error) => {
-                let shared = &mut driver.core.shared;
-                return self.refuse(key, error.into(), true, Refusal::Handshake(error), shared);
+                return self.refuse(
+                    key,
+                    error.into(),
+                    true,
+                    Refusal::Handshake(error),
+                    driver.core,
+                );
             }
         };
         let include_body = head.method() != "HEAD";
@@ -258,12 +297,11 @@ impl<S> Server<S> {
                 }
             }
         };
-        let shared = &mut driver.core.shared;
         match refusal {
-            Some(refusal) => self.refuse(key, answer, include_body, refusal, shared),
+            Some(refusal) => self.refuse(key, answer, include_body, refusal, driver.core),
             None => {
-                shared.counters.rare().requests += 1;
-                self.write_answer(key, &answer, include_body, shared);
+                driver.core.shared.counters.rare().requests += 1;
+                self.write_answer(key, &answer, include_body, driver.core);
             }
         }
     }

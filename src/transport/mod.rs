@@ -25,7 +25,7 @@ pub(crate) use listener::{Listener, is_clients_fault};
 pub(crate) use mailbox::Mailbox;
 pub use mailbox::{PostError, PostErrorKind, Remote};
 pub(crate) use options::SocketOptions;
-pub(crate) use registrar::Registrar;
+pub(crate) use registrar::{BOTH_WAYS, Registrar};
 pub(crate) use resolver::{Answer, Resolver};
 pub use stream::{PeerAddr, Stream};
 pub(crate) use tokens::TokenKind;

@@ -5,6 +5,9 @@ use mio::{Interest, Registry, Token, event::Source};
 use super::{TokenKind, Tokens};
 use crate::memory::Key;
 
+/// For a socket of which it matters when the kernel takes bytes.
+pub(crate) const BOTH_WAYS: Interest = Interest::READABLE.add(Interest::WRITABLE);
+
 /// How sockets are announced to a poll, and under which tokens.
 pub(crate) enum Registrar {
     /// A loop's: everything has a token of its own.

@@ -22,12 +22,12 @@ pub struct Tokens {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u8)]
 pub(crate) enum TokenKind {
+    /// A connection, or the handshake that has its slot reserved: the socket keeps its token when it becomes the one.
     Connection = 0,
-    Handshake = 1,
-    Listener = 2,
-    Source = 3,
-    Mailbox = 4,
-    Dial = 5,
+    Listener = 1,
+    Source = 2,
+    Mailbox = 3,
+    Dial = 4,
 }
 
 const GENERATION_BITS: u32 = 32;
@@ -80,11 +80,10 @@ impl Tokens {
         }
         let kind = match (token.0 >> KIND_SHIFT) as u8 & ((1 << KIND_BITS) - 1) {
             0 => TokenKind::Connection,
-            1 => TokenKind::Handshake,
-            2 => TokenKind::Listener,
-            3 => TokenKind::Source,
-            4 => TokenKind::Mailbox,
-            5 => TokenKind::Dial,
+            1 => TokenKind::Listener,
+            2 => TokenKind::Source,
+            3 => TokenKind::Mailbox,
+            4 => TokenKind::Dial,
             _ => return None,
         };
         let index = (token.0 >> INDEX_SHIFT) as u32 & ((1 << INDEX_BITS) - 1);
@@ -100,7 +99,6 @@ mod tests {
     fn tokens_survive_a_round_trip() {
         let kinds = [
             TokenKind::Connection,
-            TokenKind::Handshake,
             TokenKind::Listener,
             TokenKind::Source,
             TokenKind::Mailbox,
