@@ -31,8 +31,10 @@ impl<'a> ResponseHead<'a> {
         if has_bare_line_feed(bytes) {
             return Err(ResponseError::Malformed);
         }
-        let mut response = httparse::Response::new(slots.as_mut_slice());
-        let parsed = response.parse(bytes).map_err(|error| fault(error, bytes))?;
+        let mut response = httparse::Response::new(&mut []);
+        let parsed = httparse::ParserConfig::default()
+            .parse_response_with_uninit_headers(&mut response, bytes, slots.as_mut_slice())
+            .map_err(|error| fault(error, bytes))?;
         match (parsed, response.code, response.version) {
             (httparse::Status::Complete(length), Some(status @ 100..), Some(minor_version))
                 if length == bytes.len() =>

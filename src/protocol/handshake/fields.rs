@@ -1,15 +1,17 @@
 //! The header fields of a parsed head, of a request as of a response.
 
+use core::mem::MaybeUninit;
+
 use super::error::HandshakeError;
 use super::token::has_token;
 
 /// The most header fields of one head that [`HeaderSlots`] can hold.
 pub const MAX_HEADER_FIELDS: usize = 128;
 
-/// Room for the header fields of one head, to be put on the stack (about 4 KiB).
+/// Room for the header fields of one head, to be put on the stack (about 4 KiB, of which only what is needed is touched).
 #[derive(Debug)]
 pub struct HeaderSlots<'b> {
-    slots: [httparse::Header<'b>; MAX_HEADER_FIELDS],
+    slots: [MaybeUninit<httparse::Header<'b>>; MAX_HEADER_FIELDS],
     limit: usize,
 }
 
@@ -17,12 +19,12 @@ impl<'b> HeaderSlots<'b> {
     /// Admits `limit` header fields, at most [`MAX_HEADER_FIELDS`].
     pub fn new(limit: usize) -> Self {
         Self {
-            slots: [httparse::EMPTY_HEADER; MAX_HEADER_FIELDS],
+            slots: [const { MaybeUninit::uninit() }; MAX_HEADER_FIELDS],
             limit: limit.min(MAX_HEADER_FIELDS),
         }
     }
 
-    pub(super) fn as_mut_slice(&mut self) -> &mut [httparse::Header<'b>] {
+    pub(super) fn as_mut_slice(&mut self) -> &mut [MaybeUninit<httparse::Header<'b>>] {
         self.slots.get_mut(..self.limit).unwrap_or_default()
     }
 }
@@ -87,11 +89,17 @@ impl From<Repeated> for HandshakeError {
 /// True exactly when a line feed does not follow a carriage return. The parser would take it for a line end, a proxy in
 /// front perhaps not: then the two disagree about the header fields.
 pub(super) fn has_bare_line_feed(bytes: &[u8]) -> bool {
-    let mut previous = 0;
-    bytes.iter().any(|&byte| {
-        let before = core::mem::replace(&mut previous, byte);
-        byte == b'\n' && before != b'\r'
-    })
+    let (Some(&first), Some(rest)) = (bytes.first(), bytes.get(1..)) else {
+        return false;
+    };
+    // Every pair is looked at, without a branch: that way many are at a time.
+    let found = bytes
+        .iter()
+        .zip(rest)
+        .fold(false, |found, (&before, &byte)| {
+            found | ((byte == b'\n') & (before != b'\r'))
+        });
+    found | (first == b'\n')
 }
 
 #[cfg(test)]

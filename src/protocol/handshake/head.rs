@@ -9,10 +9,17 @@
 pub fn find_head_end(bytes: &[u8], scanned: usize) -> Option<usize> {
     let start = scanned.saturating_sub(TERMINATOR.len() - 1);
     let unseen = bytes.get(start..)?;
-    let position = unseen
-        .windows(TERMINATOR.len())
-        .position(|window| window == TERMINATOR)?;
-    Some(start + position + TERMINATOR.len())
+    // The last byte of where the terminator could lie says how far away the next such place is: mostly by its whole length.
+    let mut end = TERMINATOR.len();
+    while let Some(window) = unseen.get(..end) {
+        end += match window {
+            [.., b'\r', b'\n', b'\r', b'\n'] => return Some(start + end),
+            [.., b'\n'] => 2,
+            [.., b'\r'] => 1,
+            _ => TERMINATOR.len(),
+        };
+    }
+    None
 }
 
 const TERMINATOR: &[u8] = b"\r\n\r\n";

@@ -30,8 +30,10 @@ impl<'a> RequestHead<'a> {
         if has_bare_line_feed(bytes) {
             return Err(HandshakeError::Malformed);
         }
-        let mut request = httparse::Request::new(slots.as_mut_slice());
-        let parsed = request.parse(bytes).map_err(refusal)?;
+        let mut request = httparse::Request::new(&mut []);
+        let parsed = request
+            .parse_with_uninit_headers(bytes, slots.as_mut_slice())
+            .map_err(refusal)?;
         match (parsed, request.method, request.path, request.version) {
             (
                 httparse::Status::Complete(length),

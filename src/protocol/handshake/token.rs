@@ -7,7 +7,9 @@ pub(crate) fn is_token(bytes: &[u8]) -> bool {
 
 /// True exactly when one element of the list is `token`, without regard to ASCII case.
 pub(super) fn has_token(list: &[u8], token: &str) -> bool {
-    elements(list).any(|element| element.eq_ignore_ascii_case(token.as_bytes()))
+    // Mostly it is the only one.
+    list.eq_ignore_ascii_case(token.as_bytes())
+        || elements(list).any(|element| element.eq_ignore_ascii_case(token.as_bytes()))
 }
 
 /// The elements between the commas, without the white space around them; an element may be empty.

@@ -114,10 +114,12 @@ fn check_no_body(head: &RequestHead<'_>) -> Result<(), HandshakeError> {
 
 /// Tokens, each offered once (RFC 6455 §4.1, item 10).
 fn check_subprotocols(head: &RequestHead<'_>) -> Result<(), HandshakeError> {
+    let mut lists = head.header_values("Sec-WebSocket-Protocol").peekable();
+    if lists.peek().is_none() {
+        return Ok(());
+    }
     let mut seen: [&[u8]; MAX_SUBPROTOCOL_OFFERS] = [&[]; MAX_SUBPROTOCOL_OFFERS];
-    let offers = head
-        .header_values("Sec-WebSocket-Protocol")
-        .flat_map(elements);
+    let offers = lists.flat_map(elements);
     for (count, offer) in offers.enumerate() {
         let earlier = seen.get(..count).unwrap_or_default();
         if !is_token(offer) || earlier.contains(&offer) {
