@@ -37,13 +37,13 @@ impl Calls {
         Ok(Self { calls })
     }
 
-    /// Prints the calls that matter.
-    pub fn print(&self, messages: f64) {
+    /// Prints the calls that matter, per `what` of which there were `count`.
+    pub fn print(&self, what: &str, count: f64) {
         for call in &self.calls {
-            let each = call.made as f64 / messages;
+            let each = call.made as f64 / count;
             if each >= 0.001 {
                 println!(
-                    "{:>16} {:>10} {each:.3} per message, {} in vain",
+                    "{:>16} {:>10} {each:.3} per {what}, {} in vain",
                     call.name, call.made, call.in_vain
                 );
             }

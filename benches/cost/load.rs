@@ -14,7 +14,7 @@ const ANSWER_LEN: usize = 2 + PAYLOAD as usize;
 
 /// Clients in one thread.
 pub struct Load {
-    pub clients: Vec<Client>,
+    clients: Vec<Client>,
 }
 
 pub struct Client {
@@ -31,6 +31,15 @@ impl Load {
         let clients: Result<Vec<Client>, Box<dyn Error>> =
             (0..count).map(|_| Client::connect(addr)).collect();
         Ok(Self { clients: clients? })
+    }
+
+    /// Resets all connections.
+    pub fn reset(self) -> std::io::Result<()> {
+        for client in &self.clients {
+            // A linger time of zero makes closing a reset.
+            socket2::SockRef::from(&client.stream).set_linger(Some(Duration::ZERO))?;
+        }
+        Ok(())
     }
 
     /// Keeps `in_flight` messages under way on every connection until each has had `messages` answers.

@@ -1,8 +1,9 @@
-//! What a server and a client cost, counted rather than timed: system calls per message, memory per idle connection, what is
+//! What a server and a client cost, counted rather than timed: system calls per message and per handshake, memory per idle connection, what is
 //! left after connections were reset, and CPU time while nothing happens.
 //!
 //! ```text
 //! cargo bench --bench cost -- syscalls --in-flight 16
+//! cargo bench --bench cost -- handshakes
 //! cargo bench --bench cost -- memory --connections 10000
 //! cargo bench --bench cost -- churn --connections 5000
 //! cargo bench --bench cost -- idle --connections 1000
@@ -13,7 +14,7 @@
 //! With `--at-most` a count above it is an error. Of a client that spins only those calls count that were not in vain: how many
 //! come too early depends on what else the machine does.
 //!
-//! Linux only; `syscalls` and `client` need strace. The server is a process of its own, the load runs in this one, both on the loopback.
+//! Linux only; `syscalls`, `handshakes` and `client` need strace. The server is a process of its own, the load runs in this one, both on the loopback.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -64,6 +65,14 @@ enum What {
         #[arg(long, default_value_t = 4000)]
         messages: usize,
         /// Fail when there are more, per as many messages as are in flight
+        #[arg(long)]
+        at_most: Option<f64>,
+    },
+    /// System calls per opening handshake, those of the reset that ends the connection included, counted with strace
+    Handshakes {
+        #[arg(long, default_value_t = 5000)]
+        connections: usize,
+        /// Fail when there are more, polls aside
         #[arg(long)]
         at_most: Option<f64>,
     },
@@ -130,6 +139,10 @@ fn run(what: What) -> Result<(), Box<dyn Error>> {
             messages,
             at_most,
         } => syscalls(connections, in_flight, messages, at_most),
+        What::Handshakes {
+            connections,
+            at_most,
+        } => handshakes(connections, at_most),
         What::Memory { connections } => memory(connections),
         What::Churn { connections } => churn(connections),
         What::Client { messages, at_most } => client(messages, at_most),
@@ -163,7 +176,7 @@ fn syscalls(
     server.stop()?;
     let total = (connections * messages) as f64;
     let calls = Calls::take(&table)?;
-    calls.print(total);
+    calls.print("message", total);
     let (each, in_vain) = (calls.made() / total, calls.in_vain() / total);
     println!(
         "{each:.3} system calls per message, {in_vain:.3} in vain, {:.3} per {in_flight} in flight ({connections} connections, \
@@ -172,6 +185,23 @@ fn syscalls(
     );
     // Also those in vain: a server that is told by a poll does not read too early.
     check("system calls", each * in_flight as f64, at_most)
+}
+
+/// One after the other, so that none shares with another: each connection is reset as soon as it is open.
+fn handshakes(connections: usize, at_most: Option<f64>) -> Result<(), Box<dyn Error>> {
+    let (strace, table) = strace();
+    let server = Server::start(Some(strace))?;
+    for _ in 0..connections {
+        Load::connect(server.addr, 1)?.reset()?;
+    }
+    server.stop()?;
+    let total = connections as f64;
+    let calls = Calls::take(&table)?;
+    calls.print("handshake", total);
+    // How often a poll finds two things at once depends on the machine.
+    let each = (calls.made() - calls.polls() as f64) / total;
+    println!("{each:.3} system calls per handshake, polls aside ({connections} handshakes)");
+    check("system calls per handshake", each, at_most)
 }
 
 /// One message in flight; a client that spins without a poll.
@@ -189,7 +219,7 @@ fn client(messages: usize, at_most: Option<f64>) -> Result<(), Box<dyn Error>> {
     server.stop()?;
     let total = messages as f64;
     let calls = Calls::take(&table)?;
-    calls.print(total);
+    calls.print("message", total);
     let (each, in_vain) = (calls.made() / total, calls.in_vain() / total);
     println!(
         "{each:.3} system calls per message of a spinning client, {in_vain:.3} in vain; {} polls",
@@ -222,10 +252,7 @@ fn churn(connections: usize) -> Result<(), Box<dyn Error>> {
     for batch in 0..connections.div_ceil(500) {
         let mut load = Load::connect(server.addr, 500.min(connections - batch * 500))?;
         load.run(1, 1)?;
-        for client in &load.clients {
-            // A linger time of zero makes closing a reset.
-            socket2::SockRef::from(&client.stream).set_linger(Some(Duration::ZERO))?;
-        }
+        load.reset()?;
     }
     let end = Instant::now() + DEADLINE;
     while server.descriptors()? > descriptors_before && Instant::now() < end {
