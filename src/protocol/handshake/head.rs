@@ -7,22 +7,27 @@
 /// at once, up to a constant. Bare line feeds do not end a head (RFC 9112 §2.2 would permit it; agreeing with every proxy
 /// on the way is worth more).
 pub fn find_head_end(bytes: &[u8], scanned: usize) -> Option<usize> {
-    let start = scanned.saturating_sub(TERMINATOR.len() - 1);
-    let unseen = bytes.get(start..)?;
-    // The last byte of where the terminator could lie says how far away the next such place is: mostly by its whole length.
-    let mut end = TERMINATOR.len();
-    while let Some(window) = unseen.get(..end) {
-        end += match window {
-            [.., b'\r', b'\n', b'\r', b'\n'] => return Some(start + end),
-            [.., b'\n'] => 2,
-            [.., b'\r'] => 1,
-            _ => TERMINATOR.len(),
-        };
+    let mut start = scanned.saturating_sub(TERMINATOR.len() - 1);
+    let mut unseen = bytes.get(start..)?;
+    // The two line feeds are looked for in many places at once, without a branch for each.
+    while let Some((piece, _)) = unseen.split_first_chunk::<{ STEP + 3 }>() {
+        let found = (0..STEP).fold(false, |found, at| {
+            found | ((piece[at + 1] == b'\n') & (piece[at + 3] == b'\n'))
+        });
+        if found {
+            break;
+        }
+        start += STEP;
+        unseen = &unseen[STEP..];
     }
-    None
+    let position = unseen
+        .windows(TERMINATOR.len())
+        .position(|window| window == TERMINATOR)?;
+    Some(start + position + TERMINATOR.len())
 }
 
 const TERMINATOR: &[u8] = b"\r\n\r\n";
+const STEP: usize = 32;
 
 #[cfg(test)]
 mod tests {
@@ -56,6 +61,25 @@ mod tests {
         for input in INPUTS {
             let found = (1..=input.len()).find_map(|end| find_head_end(&input[..end], end - 1));
             assert_eq!(found, naive(input), "{input:?}");
+        }
+    }
+
+    #[test]
+    fn agrees_with_a_naive_search_wherever_the_end_lies() {
+        for decoy in [&b"\r\n"[..], b"\n\n", b"\nx\n", b"\n\r\n"] {
+            for before in 0..3 * STEP {
+                for between in 0..2 * STEP {
+                    let parts: [&[u8]; 5] = [
+                        &[b'a'; 3 * STEP][..before],
+                        decoy,
+                        &[b'b'; 2 * STEP][..between],
+                        b"\r\n\r\n",
+                        b"c\r\n\r\n",
+                    ];
+                    let input = parts.concat();
+                    assert_eq!(find_head_end(&input, 0), naive(&input), "{input:?}");
+                }
+            }
         }
     }
 
