@@ -1085,3 +1085,100 @@ fn nothing_unfinished_costs_nothing() {
         [Seen::Message(MessageKind::Text, b"next".to_vec())]
     );
 }
+
+/// A frame larger than one read, and room for it in the scratch buffer.
+fn roomy() -> (Vec<u8>, Config) {
+    let config = config().max_idle_buffer_memory(1 << 20);
+    let wire = frame(BINARY, Some(KEY), &vec![7; config.scratch_size - 100]);
+    (wire, config)
+}
+
+#[test]
+fn a_large_message_stays_in_the_buffer_that_it_was_read_to() {
+    let (wire, config) = roomy();
+    let mut feeder = Feeder::new(rules(Role::Server), &config, Way::Direct);
+    let before = feeder.scratch.as_ptr();
+    let half = wire.len() / 2;
+    feed_once(&mut feeder, &wire[..half]);
+    assert_ne!(feeder.scratch.as_ptr(), before);
+    assert_eq!(feeder.pools.buffers.leased(), 1);
+    let space = feeder.inbox.direct_space(&mut feeder.pools).unwrap();
+    assert_eq!(space.len(), wire.len() - half);
+    space.copy_from_slice(&wire[half..]);
+    let rest = wire.len() - half;
+    assert_eq!(feeder.inbox.direct_arrived(rest, &feeder.rules), Ok(true));
+    let message = feeder.inbox.take_message(&mut feeder.pools).unwrap();
+    let payload = &message.buffer[message.contents.clone()];
+    assert!(payload.iter().all(|byte| *byte == 7));
+    assert_eq!(payload.len(), config.scratch_size - 100);
+    // Behind its header, where the kernel put it.
+    assert_eq!(
+        payload.as_ptr() as usize - before as usize,
+        message.contents.start
+    );
+    assert_eq!(message.contents.start, wire.len() - payload.len());
+    feeder.pools.give_back(message.buffer);
+    assert!(feeder.holds_nothing());
+}
+
+#[test]
+fn what_is_little_or_does_not_fit_is_copied() {
+    let (wire, config) = roomy();
+    let behind = [&frame(BINARY, Some(KEY), &[1; 200])[..], &wire[..]].concat();
+    let little = config.scratch_size / 8;
+    for (input, len) in [(&wire, little), (&behind, wire.len() / 2)] {
+        let mut feeder = Feeder::new(rules(Role::Server), &config, Way::Direct);
+        let before = feeder.scratch.as_ptr();
+        feed_once(&mut feeder, &input[..len]);
+        assert_eq!(feeder.scratch.as_ptr(), before);
+        assert_eq!(feeder.pools.buffers.leased(), 1);
+        feeder.inbox.clear(&mut feeder.pools);
+        assert!(feeder.holds_nothing());
+    }
+}
+
+#[test]
+fn with_no_buffer_to_spare_a_large_message_is_copied() {
+    let (wire, config) = roomy();
+    // One for the message, none for the loop to go on with and another beside it.
+    let config = config.clone().max_buffer_memory(config.scratch_size);
+    let mut feeder = Feeder::new(rules(Role::Server), &config, Way::Direct);
+    let before = feeder.scratch.as_ptr();
+    feed_once(&mut feeder, &wire[..wire.len() / 2]);
+    assert_eq!(feeder.scratch.as_ptr(), before);
+    assert_eq!((feeder.fault, feeder.pools.buffers.leased()), (None, 1));
+    feeder.inbox.clear(&mut feeder.pools);
+}
+
+#[test]
+fn much_that_is_held_stays_where_it_is() {
+    let (_, config) = roomy();
+    let mut feeder = Feeder::new(rules(Role::Server), &config, Way::Scratch);
+    let (scratch, pools) = (&mut feeder.scratch, &mut feeder.pools);
+    let before = scratch.as_ptr();
+    let held = 1000..config.scratch_size - 10;
+    scratch[held.clone()].fill(9);
+    let inbox = &mut feeder.inbox;
+    assert_eq!(inbox.keep(scratch, held.clone(), true, pools), Ok(()));
+    assert_ne!(scratch.as_ptr(), before);
+    assert!(inbox.kept().len() == held.len() && inbox.kept().iter().all(|byte| *byte == 9));
+    // There is no room to read ahead.
+    assert_eq!(inbox.read_ahead_space(pools), Ok(&mut [][..]));
+    assert_eq!(inbox.restore(scratch, pools), (held, true));
+    assert_eq!(scratch.as_ptr(), before);
+    assert!(feeder.holds_nothing());
+}
+
+#[test]
+fn whoever_sends_little_makes_us_hold_little() {
+    // Whatever has come of a large message: one large buffer, and so many times what is there.
+    const TIMES: usize = 4;
+    let (wire, config) = roomy();
+    for len in (20..wire.len()).step_by(1777) {
+        let mut feeder = Feeder::new(rules(Role::Server), &config, Way::Direct);
+        feed_once(&mut feeder, &wire[..len]);
+        let held = feeder.pools.buffers.memory().current;
+        assert!(held <= config.large_buffer_size + TIMES * len, "{len}");
+        feeder.inbox.clear(&mut feeder.pools);
+    }
+}
