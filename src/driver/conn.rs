@@ -18,26 +18,26 @@ pub struct Conn<'a, S> {
     /// There is a slot for `id` as long as this value lives: slots are only removed between callbacks.
     core: &'a mut Core<S>,
     id: ConnId,
-    visit: Visit<'a>,
+    visit: &'a Visit<'a>,
 }
 
 impl<'a, S> Conn<'a, S> {
     #[inline]
-    pub(crate) fn new(core: &'a mut Core<S>, id: ConnId, visit: Visit<'a>) -> Option<Self> {
+    pub(crate) fn new(core: &'a mut Core<S>, id: ConnId, visit: &'a Visit<'a>) -> Option<Self> {
         core.slots.get(id.0)?;
         Some(Self { core, id, visit })
     }
 
     /// As `new`, for a caller that has just looked the connection up.
     #[inline]
-    pub(crate) fn at_hand(core: &'a mut Core<S>, id: ConnId, visit: Visit<'a>) -> Self {
+    pub(crate) fn at_hand(core: &'a mut Core<S>, id: ConnId, visit: &'a Visit<'a>) -> Self {
         debug_assert!(core.slots.get(id.0).is_some());
         Self { core, id, visit }
     }
 
     /// As `new`; `None` also when the application's sends are not accepted any more.
     #[inline]
-    pub(crate) fn open(core: &'a mut Core<S>, id: ConnId, visit: Visit<'a>) -> Option<Self> {
+    pub(crate) fn open(core: &'a mut Core<S>, id: ConnId, visit: &'a Visit<'a>) -> Option<Self> {
         let slot = core.slots.get(id.0)?;
         let is_open = slot.wire.link.state().is_open();
         is_open.then_some(Self { core, id, visit })

@@ -11,7 +11,7 @@ use crate::{memory, transport::Stream, transport::TokenKind};
 /// All connections of a loop, and what the loop offers besides.
 pub struct Connections<'a, S> {
     core: &'a mut Core<S>,
-    visit: Visit<'a>,
+    visit: &'a Visit<'a>,
 }
 
 impl<S> fmt::Debug for Connections<'_, S> {
@@ -42,10 +42,10 @@ impl std::error::Error for LimitReached {}
 
 impl<'a, S> Connections<'a, S> {
     pub(crate) fn new(core: &'a mut Core<S>) -> Self {
-        Self::within(core, Visit::NONE)
+        Self::within(core, &Visit::NONE)
     }
 
-    pub(crate) fn within(core: &'a mut Core<S>, visit: Visit<'a>) -> Self {
+    pub(crate) fn within(core: &'a mut Core<S>, visit: &'a Visit<'a>) -> Self {
         Self { core, visit }
     }
 

@@ -188,7 +188,7 @@ impl<H: Handler<M>, M> Driver<'_, H, M> {
     ) {
         let visit = Visit::new(id, &self.scratch[..unread.end], unread.start);
         let visit = visit.with_message(range.start);
-        let mut conn = Conn::at_hand(self.core, id, visit);
+        let mut conn = Conn::at_hand(self.core, id, &visit);
         conn.count_received_message();
         let message = Message::borrowed(kind, &self.scratch[range]);
         self.app.on_message(&mut conn, message);
@@ -242,7 +242,7 @@ impl<H: Handler<M>, M> Driver<'_, H, M> {
         if let Some(mut conn) = Conn::open(
             self.core,
             id,
-            Visit::new(id, &self.scratch[..unread.end], unread.start),
+            &Visit::new(id, &self.scratch[..unread.end], unread.start),
         ) {
             conn.count_received_message();
             if is_compressed && conn.streams_messages() {
@@ -270,7 +270,7 @@ impl<H: Handler<M>, M> Driver<'_, H, M> {
         if let Some(mut conn) = Conn::open(
             self.core,
             id,
-            Visit::new(id, &self.scratch[..unread.end], unread.start),
+            &Visit::new(id, &self.scratch[..unread.end], unread.start),
         ) {
             if piece.last {
                 conn.count_received_message();
@@ -288,11 +288,8 @@ impl<H: Handler<M>, M> Driver<'_, H, M> {
         unread: Range<usize>,
     ) {
         let payload = &self.scratch[payload];
-        let Some(mut conn) = Conn::open(
-            self.core,
-            id,
-            Visit::new(id, &self.scratch[..unread.end], unread.start),
-        ) else {
+        let visit = Visit::new(id, &self.scratch[..unread.end], unread.start);
+        let Some(mut conn) = Conn::open(self.core, id, &visit) else {
             return;
         };
         conn.count_received_control(opcode);

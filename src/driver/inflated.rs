@@ -80,7 +80,7 @@ impl<H: Handler<M>, M> Driver<'_, H, M> {
     ) {
         let bytes = &self.scratch[message];
         let visit = Visit::new(id, &self.scratch[..unread.end], unread.start);
-        let Some(mut conn) = Conn::open(self.core, id, visit) else {
+        let Some(mut conn) = Conn::open(self.core, id, &visit) else {
             return;
         };
         conn.count_received_message();

@@ -97,7 +97,7 @@ impl<H: Handler<M>, M> Driver<'_, H, M> {
         let count = leftover.len();
         self.scratch.copy_within(leftover, 0);
         let visit = Visit::new(id, &self.scratch[..count], 0);
-        if let Some(mut conn) = Conn::new(self.core, id, visit) {
+        if let Some(mut conn) = Conn::new(self.core, id, &visit) {
             self.app.on_open(&mut conn);
         }
         self.core.shared.counters.received.bytes += count as u64;

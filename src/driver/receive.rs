@@ -218,7 +218,7 @@ impl<H: Handler<M>, M> Driver<'_, H, M> {
     pub(crate) fn report_read(&mut self, id: ConnId, count: usize, unread: usize) {
         if count > 0 {
             let visit = Visit::new(id, &self.scratch[..unread], 0);
-            if let Some(mut conn) = Conn::new(self.core, id, visit) {
+            if let Some(mut conn) = Conn::new(self.core, id, &visit) {
                 self.app.on_bytes_read(&mut conn, count);
             }
         }

@@ -15,7 +15,7 @@ pub struct Sender<'a> {
     pub(super) wire: &'a mut Wire,
     pub(super) shared: &'a mut Shared,
     pub(super) id: ConnId,
-    pub(super) visit: Visit<'a>,
+    pub(super) visit: &'a Visit<'a>,
 }
 
 impl Sender<'_> {

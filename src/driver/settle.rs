@@ -48,7 +48,7 @@ impl<H: Handler<M>, M> Driver<'_, H, M> {
             let Some((id, sent)) = self.core.shared.notices.next_sent() else {
                 return;
             };
-            if let Some(mut conn) = Conn::new(self.core, id, Visit::NONE) {
+            if let Some(mut conn) = Conn::new(self.core, id, &Visit::NONE) {
                 self.app.on_write_complete(&mut conn, sent);
             }
         }
@@ -59,7 +59,7 @@ impl<H: Handler<M>, M> Driver<'_, H, M> {
             let Some(id) = self.core.shared.notices.next_drained() else {
                 return;
             };
-            if let Some(mut conn) = Conn::new(self.core, id, Visit::NONE) {
+            if let Some(mut conn) = Conn::new(self.core, id, &Visit::NONE) {
                 if conn.is_open() {
                     self.app.on_drain(&mut conn);
                 }

@@ -126,7 +126,7 @@ impl<S> Client<S> {
     /// The connection, to send on it between turns; what is staged is written in the next. `None` unless there is one.
     pub fn conn(&mut self) -> Option<Conn<'_, S>> {
         let id = only(&self.core)?;
-        Conn::new(&mut self.core, id, Visit::NONE)
+        Conn::new(&mut self.core, id, &Visit::NONE)
     }
 
     /// As in callbacks: timers, cancelling, statistics.
