@@ -27,6 +27,7 @@ mod echo;
 mod embedding;
 mod errors;
 mod examples;
+mod forwarding;
 mod fragmentation;
 mod handshake;
 mod limits;
