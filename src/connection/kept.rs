@@ -66,10 +66,10 @@ impl Kept {
         self.len == 0
     }
 
-    /// Room behind the bytes, up to the end of one fixed read buffer. Empty when it is used up, or nothing is leased.
+    /// Room behind the bytes, for as many in all as a fixed read buffer holds. Empty when it is used up, or nothing is leased.
     pub(super) fn room(&mut self, read_buffer_size: usize) -> &mut [u8] {
-        let end = self.start + self.len;
-        let room = self.buffer.get_mut(end..read_buffer_size);
+        let limit = self.buffer.len().min(self.start + read_buffer_size);
+        let room = self.buffer.get_mut(self.start + self.len..limit);
         room.unwrap_or_default()
     }
 

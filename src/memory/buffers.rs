@@ -18,6 +18,8 @@ pub(crate) type Buffer = Box<[u8]>;
 const GROWTH: usize = 4;
 /// Large buffers that are left when those begin to be few.
 const TIGHT: usize = 4;
+/// The scratch buffer is not exchanged for less than this part of it: so little is copied soon.
+const LEAST_SHARE: usize = 8;
 /// The class of the fixed read buffers.
 const READ: usize = 0;
 /// The class of the large-message buffers.
@@ -144,7 +146,8 @@ impl BufferPool {
     /// True exactly when `exchange` would be done for `len` bytes.
     pub(crate) fn may_exchange(&mut self, len: usize) -> bool {
         let size = self.config.scratch_size;
-        self.config.large_buffer_size <= size && self.may_hold(size, len) && self.has_spare(size)
+        let is_worth_it = self.config.large_buffer_size <= size && size / LEAST_SHARE <= len;
+        is_worth_it && self.may_hold(size, len) && self.has_spare(size)
     }
 
     /// True exactly when a buffer of `size` bytes is not too large for `len` bytes that have arrived: one large-message buffer
