@@ -86,7 +86,8 @@ pub struct Traffic {
     pub pings: u64,
     /// Pongs.
     pub pongs: u64,
-    /// Received: bytes on the wire, frame headers included. Sent: bytes of payload, counted as a message is accepted.
+    /// Received: bytes on the wire, frame headers included. Sent: bytes of payload, counted as a message is accepted; of frames
+    /// that were encoded before, all of theirs.
     pub bytes: u64,
 }
 
