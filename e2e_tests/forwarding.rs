@@ -88,22 +88,12 @@ fn text(len: usize, seed: usize) -> Vec<u8> {
     text.into_bytes()
 }
 
-fn expect_read(server: &Server, bytes: usize) {
-    let mut left = bytes;
-    server.expect("on_bytes_read", |event| {
-        if let Event::BytesRead(_, count) = event {
-            left = left.saturating_sub(*count);
-        }
-        (left == 0).then_some(())
-    });
-}
-
 /// Writes what stands before each of these places, and each time waits until the server has read that.
 fn write_in_pieces(server: &Server, client: &mut Client, wire: &[u8], cuts: &[usize]) {
     let mut from = 0;
     for &cut in cuts.iter().filter(|cut| **cut < wire.len()) {
         client.write(&wire[from..cut]);
-        expect_read(server, cut - from);
+        server.expect_read(cut - from);
         from = cut;
     }
     client.write(&wire[from..]);
@@ -280,7 +270,7 @@ fn what_the_scratch_buffer_has_become_is_sent_without_a_copy() {
         let held = server.hold();
         client.write(&wire[..100_000]);
         drop(held);
-        expect_read(&server, 100_000);
+        server.expect_read(100_000);
         client.write(&wire[100_000..]);
         assert_eq!(next_note(&server), "left 0");
         assert!(expect_written(&server).1 == payload);
@@ -541,7 +531,7 @@ fn no_buffer_is_left_when_the_clients_are_gone() {
         let mut ends_inside = server.connect();
         server.expect_open();
         ends_inside.write(&message[..125_000]);
-        expect_read(&server, 125_000);
+        server.expect_read(125_000);
         let does_not_read = server.connect();
         let deaf = server.expect_open();
         write_behind(&does_not_read, message.repeat(8))
@@ -558,7 +548,7 @@ fn no_buffer_is_left_when_the_clients_are_gone() {
         drop(held);
         assert_eq!(server.expect_message(), b"pause");
         reads.write(&message[..125_000]);
-        expect_read(&server, 125_000);
+        server.expect_read(125_000);
         server.on(id, |conn| conn.pause_reads());
         reads.write(&message[125_000..]);
 
@@ -680,14 +670,14 @@ fn what_comes_during_a_pause_follows_what_is_held() {
         ];
         server.events();
         client.write(&first.concat());
-        expect_read(&server, first.concat().len());
+        server.expect_read(first.concat().len());
         let rest = [
             &masked_frame(0x82, &late)[10_000..],
             &masked_frame(0x82, b"z"),
         ]
         .concat();
         client.write(&rest);
-        expect_read(&server, rest.len());
+        server.expect_read(rest.len());
         server.on(id, |conn| conn.resume_reads());
         for wanted in [&pause[..], b"held", &late, b"z"] {
             assert!(client.read_frame() == Frame::binary(wanted), "{before}");

@@ -30,17 +30,6 @@ fn unread(server: &Server, id: ConnId) -> Vec<u8> {
     server.with(move |_, connections| connections.get(id).unwrap().unread().to_vec())
 }
 
-/// Waits until `bytes` were read in all.
-fn expect_read(server: &Server, bytes: usize) {
-    let mut left = bytes;
-    server.expect("on_bytes_read", |event| {
-        if let Event::BytesRead(_, count) = event {
-            left = left.saturating_sub(*count);
-        }
-        (left == 0).then_some(())
-    });
-}
-
 fn messages_in(events: &[Event]) -> Vec<Vec<u8>> {
     events
         .iter()
@@ -81,7 +70,7 @@ fn nothing_is_delivered_between_a_pause_in_on_open_and_the_resume() {
     let second = masked_frame(0x81, b"three");
     client.write(&second);
     let id = server.expect_open();
-    expect_read(&server, first.len() + second.len());
+    server.expect_read(first.len() + second.len());
     assert_eq!(unread(&server, id), [first, second].concat());
     assert_eq!(messages_in(&server.events()), [b""; 0]);
     resume(&server, id);
@@ -166,7 +155,7 @@ fn another_connection_resumes() {
     let mut waiting = server.connect();
     let id = server.expect_open();
     waiting.send_text("held");
-    expect_read(&server, 10);
+    server.expect_read(10);
     assert_eq!(unread(&server, id).len(), 10);
     let mut other = server.connect();
     other.send_text("go");
@@ -224,7 +213,7 @@ fn an_end_during_a_pause_loses_nothing() {
                 client.write(&masked_frame(0x88, &close_payload(1000, "done")));
             }
             client.stream.shutdown(Shutdown::Write).unwrap();
-            expect_read(&server, size.min(4096));
+            server.expect_read(size.min(4096));
             let early = server.events();
             assert_eq!(messages_in(&early), [b""; 0]);
             assert!(!early.iter().any(|event| matches!(event, Event::Close(..))));

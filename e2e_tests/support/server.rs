@@ -217,6 +217,17 @@ impl Server {
         self.events.try_iter().collect()
     }
 
+    /// Waits until `bytes` were read in all.
+    pub fn expect_read(&self, bytes: usize) {
+        let mut left = bytes;
+        self.expect("on_bytes_read", |event| {
+            if let Event::BytesRead(_, count) = event {
+                left = left.saturating_sub(*count);
+            }
+            (left == 0).then_some(())
+        });
+    }
+
     pub fn expect_open(&self) -> ConnId {
         self.expect("on_open", |event| match event {
             Event::Open(id) => Some(*id),

@@ -2,7 +2,7 @@ use std::io::{self, Read};
 
 use super::{Server, answer::Refusal};
 use crate::{
-    driver::{Driver, Handler, ListenerId, Opening, Readiness, Request, Shared, UpgradeId},
+    driver::{Core, Driver, Handler, ListenerId, Opening, Readiness, Request, Shared, UpgradeId},
     memory::{Buffer, Key, TimerId},
     protocol::{
         accept_deflate,
@@ -195,14 +195,7 @@ impl<S> Server<S> {
         match find_head_end(bytes, scanned) {
             // A TLS handshake or the like: there is nothing to wait for.
             _ if !may_be_http => {
-                let error = HandshakeError::Malformed;
-                self.refuse(
-                    key,
-                    error.into(),
-                    true,
-                    Refusal::Handshake(error),
-                    driver.core,
-                );
+                self.refuse_head(key, HandshakeError::Malformed, driver.core);
             }
             Some(head_end) if head_end <= max_head_size => {
                 if scanned > 0 {
@@ -218,16 +211,14 @@ impl<S> Server<S> {
                 }
             }
             _ => {
-                let error = HandshakeError::HeadTooLarge;
-                self.refuse(
-                    key,
-                    error.into(),
-                    true,
-                    Refusal::Handshake(error),
-                    driver.core,
-                );
+                self.refuse_head(key, HandshakeError::HeadTooLarge, driver.core);
             }
         }
+    }
+
+    /// Refuses a request whose head cannot be read.
+    fn refuse_head(&mut self, key: Key, error: HandshakeError, core: &mut Core<S>) {
+        self.refuse(key, error.into(), true, Refusal::Handshake(error), core);
     }
 
     /// The head is in the first `head_end` of `end` bytes in the scratch buffer: answers it.
@@ -247,13 +238,7 @@ impl<S> Server<S> {
         let head = match RequestHead::parse(&driver.scratch[..head_end], &mut slots) {
             Ok(head) => head,
             Err(error) => {
-                return self.refuse(
-                    key,
-                    error.into(),
-                    true,
-                    Refusal::Handshake(error),
-                    driver.core,
-                );
+                return self.refuse_head(key, error, driver.core);
             }
         };
         let include_body = head.method() != "HEAD";
