@@ -90,7 +90,6 @@ impl Inbox {
     /// The next event of `input[*position..]`; moves `position` behind what was used up. `None` when the input says nothing
     /// more: what is left behind `position` is the start of a frame and must be kept with [`Inbox::keep`], or stand before what
     /// comes. `input` is the front of the scratch buffer.
-    #[inline(always)]
     pub(crate) fn next(
         &mut self,
         input: &mut [u8],
@@ -99,12 +98,27 @@ impl Inbox {
         partial: Partial,
         pools: &mut Pools,
     ) -> Result<Option<Event>, Fault> {
-        if self.unfinished.is_none() {
-            if let Some(event) = plain_message(input, position, rules) {
-                return event.map(Some);
+        match self.next_plain(input, position, rules) {
+            Some(message) => {
+                let (kind, range) = message?;
+                Ok(Some(Event::Message(kind, range)))
             }
+            None => self.next_of_any(input, position, rules, partial, pools),
         }
-        self.next_of_any(input, position, rules, partial, pools)
+    }
+
+    /// As `next`, of messages that are complete in the input, not compressed, and below 64 KiB. `None` for everything else.
+    #[inline(always)]
+    pub(crate) fn next_plain(
+        &self,
+        input: &mut [u8],
+        position: &mut usize,
+        rules: &Rules,
+    ) -> Option<Result<(MessageKind, Range<usize>), ProtocolError>> {
+        match self.is_at_rest() {
+            true => plain_message(input, position, rules),
+            false => None,
+        }
     }
 
     /// As `next`, whatever the input says.

@@ -6,7 +6,7 @@ use super::{
     outbox::{Flushed, Outbox, SendLimits},
     output::Output,
 };
-use crate::protocol::{FrameHeader, MAX_HEADER_LEN, MessageKind, Role};
+use crate::protocol::{MessageKind, PlainHeader, Role};
 
 /// Staging in the cork, and from there to the kernel or to a queue.
 impl Outbox {
@@ -46,9 +46,7 @@ impl Outbox {
         if !is_plain || payload.len() >= BORROW_MIN || !self.may_cork(pools) {
             return false;
         }
-        let mut encoded = [0; MAX_HEADER_LEN];
-        let header_len = FrameHeader::new(kind.opcode(), payload.len() as u64).encode(&mut encoded);
-        let total = header_len + payload.len();
+        let total = PlainHeader::unmasked_len(payload.len()) + payload.len();
         let backlog = self.corked as usize;
         if backlog > 0 && backlog + total > limits.backlog {
             return false;
@@ -56,12 +54,9 @@ impl Outbox {
         let Some(space) = pools.cork.space(total, 0, &mut pools.buffers) else {
             return false;
         };
-        let (header, rest) = space.split_at_mut(header_len);
-        // So short that calling for a copy would take longer than copying.
-        header
-            .iter_mut()
-            .zip(encoded)
-            .for_each(|(to, from)| *to = from);
+        let Some(rest) = PlainHeader::encode_unmasked(kind, payload.len(), space) else {
+            return false;
+        };
         rest.copy_from_slice(payload);
         self.corked = pools.cork.len();
         true

@@ -7,24 +7,29 @@ use crate::protocol::{
 };
 
 /// A message that is complete in the input, if it is of the kind that nearly all are; `None` for everything else, also for
-/// what breaks a rule.
+/// what breaks a rule of frames.
 #[inline(always)]
 pub(super) fn plain_message(
     input: &mut [u8],
     position: &mut usize,
     rules: &Rules,
-) -> Option<Result<Event, Fault>> {
-    let header = PlainHeader::parse(&input[*position..])?;
-    let range = *position + header.len..*position + header.len + header.payload_len;
-    let is_allowed = header.mask.is_some() == (rules.role == Role::Server)
-        && header.payload_len <= rules.max_message_size;
-    let payload = input.get_mut(range.clone()).filter(|_| is_allowed)?;
+) -> Option<Result<(MessageKind, Range<usize>), ProtocolError>> {
+    let bytes = input.get_mut(*position..)?;
+    let header = PlainHeader::parse(bytes, rules.role == Role::Server)?;
+    if header.payload_len > rules.max_message_size {
+        return None;
+    }
+    let payload = bytes.get_mut(header.len..)?.get_mut(..header.payload_len)?;
+    let start = *position + header.len;
+    let range = start..start + header.payload_len;
     *position = range.end;
-    let header = FrameHeader {
-        mask: header.mask,
-        ..FrameHeader::new(header.kind.opcode(), header.payload_len as u64)
-    };
-    Some(whole_frame(&header, payload, range, rules))
+    if let Some(key) = header.mask {
+        apply_mask(key, 0, payload);
+    }
+    if header.kind == MessageKind::Text && rules.check_utf8 && !is_valid_utf8(payload) {
+        return Some(Err(ProtocolError::InvalidUtf8));
+    }
+    Some(Ok((header.kind, range)))
 }
 
 /// Unmasks and checks a frame that is complete in the input.

@@ -1,4 +1,4 @@
-use super::{MessageKind, Opcode, ProtocolError};
+use super::{Opcode, ProtocolError};
 
 /// The longest frame header in bytes: two, a 64-bit length and a mask key (RFC 6455 §5.2).
 pub const MAX_HEADER_LEN: usize = 14;
@@ -10,12 +10,12 @@ pub(crate) const FIN: u8 = 0x80;
 const RSV: u8 = 0x70;
 /// The reserved bit that says that a message is compressed, on its first frame (RFC 7692 §6).
 pub const RSV1: u8 = 0x40;
-const MASKED: u8 = 0x80;
-const LENGTH: u8 = 0x7F;
+pub(super) const MASKED: u8 = 0x80;
+pub(super) const LENGTH: u8 = 0x7F;
 /// Length values that say "the next two bytes" and "the next eight bytes".
-const LENGTH_16: u8 = 126;
-const LENGTH_64: u8 = 127;
-const KEY_LEN: usize = 4;
+pub(super) const LENGTH_16: u8 = 126;
+pub(super) const LENGTH_64: u8 = 127;
+pub(super) const KEY_LEN: usize = 4;
 
 /// A frame header (RFC 6455 §5.2), as it stands on the wire: whether a peer may send it is the matter of
 /// [`Rules`](super::Rules).
@@ -43,53 +43,6 @@ pub enum ParsedHeader {
         /// Never 0.
         missing: usize,
     },
-}
-
-/// The header of a message in one frame, not compressed and below 64 KiB: what nearly all are.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct PlainHeader {
-    pub(crate) kind: MessageKind,
-    pub(crate) mask: Option<[u8; 4]>,
-    /// Bytes of the header itself.
-    pub(crate) len: usize,
-    pub(crate) payload_len: usize,
-}
-
-impl PlainHeader {
-    /// Reads the header at the front of `bytes`; `None` when it is not such a one, not whole, or wrong: then
-    /// [`FrameHeader::parse`] has more to say of it.
-    #[inline]
-    pub(crate) fn parse(bytes: &[u8]) -> Option<Self> {
-        const TEXT: u8 = FIN | 1;
-        const BINARY: u8 = FIN | 2;
-        let [first, second, rest @ ..] = bytes else {
-            return None;
-        };
-        let kind = match *first {
-            TEXT => MessageKind::Text,
-            BINARY => MessageKind::Binary,
-            _ => return None,
-        };
-        let (payload_len, length_len) = match second & LENGTH {
-            LENGTH_16 => (usize::from(u16::from_be_bytes(*rest.first_chunk()?)), 2),
-            LENGTH_64 => return None,
-            short => (usize::from(short), 0),
-        };
-        if length_len > 0 && payload_len < usize::from(LENGTH_16) {
-            return None;
-        }
-        let (mask, key_len) = if second & MASKED == 0 {
-            (None, 0)
-        } else {
-            (Some(*rest[length_len..].first_chunk()?), KEY_LEN)
-        };
-        Some(Self {
-            kind,
-            mask,
-            len: 2 + length_len + key_len,
-            payload_len,
-        })
-    }
 }
 
 impl FrameHeader {
@@ -225,37 +178,6 @@ mod tests {
         let len = header.encode(&mut out);
         assert_eq!(len, header.encoded_len());
         out[..len].to_vec()
-    }
-
-    /// All first two bytes, before lengths and keys of many kinds, cut everywhere.
-    #[test]
-    fn a_plain_header_says_what_the_whole_parser_says() {
-        let tails: [&[u8]; 4] = [
-            &[0; 12],
-            &[0, 126, 1, 2, 3, 4, 5],
-            &[0, 125, 9, 9, 9, 9],
-            &[0xFF; 12],
-        ];
-        let mut plain = 0;
-        for start in 0..=u16::MAX {
-            for tail in tails {
-                let bytes = [&start.to_be_bytes(), tail].concat();
-                for end in 0..=bytes.len() {
-                    let bytes = &bytes[..end];
-                    let Some(found) = PlainHeader::parse(bytes) else {
-                        continue;
-                    };
-                    plain += 1;
-                    let header = FrameHeader {
-                        mask: found.mask,
-                        ..FrameHeader::new(found.kind.opcode(), found.payload_len as u64)
-                    };
-                    let whole = FrameHeader::parse(bytes);
-                    assert_eq!(whole, Ok(ParsedHeader::Complete(header, found.len)));
-                }
-            }
-        }
-        assert!(plain > 1000);
     }
 
     #[test]
