@@ -310,6 +310,14 @@ impl Wire {
         }
     }
 
+    /// True exactly when messages are delivered as they come, with nothing else to be done before.
+    #[inline]
+    pub(crate) fn takes_messages(&self, shared: &Shared) -> bool {
+        self.link.state().is_open()
+            && !self.flags.hold_reading()
+            && self.link.outbox.backlog() < shared.settings.config.high_water
+    }
+
     /// Sets, moves or stops the timer, after something has changed that its deadline depends on. Returns what is due at
     /// once, if anything is.
     pub(crate) fn arm(&mut self, id: ConnId, shared: &mut Shared) -> Option<Due> {

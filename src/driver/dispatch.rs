@@ -5,15 +5,33 @@ use super::{
 };
 use crate::{
     connection::{Assembled, Event, Fault, Partial, Piece},
-    protocol::{ClosePayload, FrameHeader, MessageKind, Opcode},
+    protocol::{ClosePayload, FrameHeader, MessageKind, Opcode, Rules},
 };
+
+/// What is left of the input when all that it says has been delivered.
+struct Rest {
+    /// In the scratch buffer; empty also when nobody will look at it any more.
+    bytes: Range<usize>,
+    /// It waits although it may say more.
+    held: bool,
+    /// What was to become of the start of a message.
+    partial: Partial,
+}
+
+impl Rest {
+    const NOTHING: Self = Self {
+        bytes: 0..0,
+        held: false,
+        partial: Partial::Ended,
+    };
+}
 
 /// From bytes in the scratch buffer to calls of the application.
 impl<H: Handler<M>, M> Driver<'_, H, M> {
     /// Parses these bytes of the scratch buffer and delivers what they say. What is left is kept.
     pub(crate) fn dispatch(&mut self, id: ConnId, bytes: Range<usize>, budget: &mut Budget) {
-        let (rest, held) = self.dispatch_whole(id, bytes, Partial::Ended, budget);
-        self.keep(id, rest, held);
+        let rest = self.dispatch_whole(id, bytes, false, budget);
+        self.keep(id, rest.bytes, rest.held);
     }
 
     /// As `dispatch` of the first `len` bytes; but when the socket has more, a frame that fits the scratch buffer is not put
@@ -25,55 +43,69 @@ impl<H: Handler<M>, M> Driver<'_, H, M> {
         len: usize,
         budget: &mut Budget,
     ) -> usize {
-        let partial = match self.core.wire_mut(id) {
-            Some((wire, _)) if wire.flags.readable && !budget.is_spent() => Partial::Left,
-            _ => Partial::Ended,
-        };
-        let (rest, held) = self.dispatch_whole(id, 0..len, partial, budget);
-        let carried = rest.len();
-        if held || partial != Partial::Left || carried == self.scratch.len() {
-            self.keep(id, rest, held);
+        let Rest {
+            bytes,
+            held,
+            partial,
+        } = self.dispatch_whole(id, 0..len, true, budget);
+        let carried = bytes.len();
+        if carried == 0 {
             return 0;
         }
-        self.scratch.copy_within(rest, 0);
+        if held || partial != Partial::Left || carried == self.scratch.len() {
+            self.keep(id, bytes, held);
+            return 0;
+        }
+        self.scratch.copy_within(bytes, 0);
         carried
     }
 
-    /// Parses and delivers. Returns what is left, and whether it is held back; nothing when nobody will look at it any more.
+    /// Parses and delivers. The start of a message is left where it is if it `may_carry` on there, and the socket has more.
     #[inline]
     fn dispatch_whole(
         &mut self,
         id: ConnId,
         bytes: Range<usize>,
-        partial: Partial,
+        may_carry: bool,
         budget: &mut Budget,
-    ) -> (Range<usize>, bool) {
+    ) -> Rest {
         let Range {
             start: mut position,
             end: len,
         } = bytes;
-        let rules = match self.core.wire_mut(id) {
-            Some((wire, shared)) => shared.settings.rules(&wire.link),
-            None => return (len..len, false),
+        let Some((wire, shared)) = self.core.wire_mut(id) else {
+            return Rest::NOTHING;
+        };
+        let rules = shared.settings.rules(&wire.link);
+        let partial = if may_carry && wire.flags.readable && !budget.is_spent() {
+            Partial::Left
+        } else {
+            Partial::Ended
         };
         loop {
-            let Some((wire, shared)) = self.core.wire_mut(id) else {
-                return (len..len, false);
-            };
-            if !wire.link.state().reads_frames() {
+            if let Err(fault) = self.dispatch_plain(id, len, &mut position, &rules, budget) {
                 self.write_borrowed(id, position);
-                return (len..len, false);
+                self.fail(id, fault);
+                return Rest::NOTHING;
             }
+            let Some((wire, shared)) = self.core.wire_mut(id) else {
+                return Rest::NOTHING;
+            };
+            let reads_frames = wire.link.state().reads_frames();
             // What the application has staged is written early when it is much: before more is dispatched, it has to be known
             // whether the peer takes it.
-            if wire.link.outbox.backlog() >= shared.settings.config.high_water
+            if reads_frames
+                && wire.link.outbox.backlog() >= shared.settings.config.high_water
                 && !wire.flags.backlogged
             {
                 self.flush_settled(id, position);
                 continue;
             }
-            if position == len && wire.link.inbox.is_at_rest() {
-                break;
+            if !reads_frames || (position == len && wire.link.inbox.is_at_rest()) {
+                if wire.link.outbox.has_borrowed(&shared.pools) {
+                    self.flush_settled(id, position);
+                }
+                return Rest::NOTHING;
             }
             let is_open = wire.link.state().is_open();
             let held = wire.flags.hold_reading() || budget.has_no_message_left();
@@ -97,18 +129,57 @@ impl<H: Handler<M>, M> Driver<'_, H, M> {
             match event {
                 // Writing may have ended the connection, or filled the kernel: what is left is looked at once more.
                 Ok(None) if wrote => {}
-                Ok(None) => return (position..len, held),
+                Ok(None) => {
+                    return Rest {
+                        bytes: position..len,
+                        held,
+                        partial,
+                    };
+                }
                 Ok(Some(_)) if wrote && !self.reads_frames(id) => {}
                 Ok(Some(Event::Begun(header, arrived))) => self.adopt(id, &header, arrived),
                 Ok(Some(event)) => self.deliver(id, event, position..len, budget),
                 Err(fault) => {
                     self.fail(id, fault);
-                    return (len..len, false);
+                    return Rest::NOTHING;
                 }
             }
         }
-        self.write_borrowed(id, position);
-        (len..len, false)
+    }
+
+    /// Delivers the messages of the input's first `len` bytes that are of the kind that nearly all are, until something else
+    /// comes or is to be done.
+    #[inline(always)]
+    fn dispatch_plain(
+        &mut self,
+        id: ConnId,
+        len: usize,
+        position: &mut usize,
+        rules: &Rules,
+        budget: &mut Budget,
+    ) -> Result<(), Fault> {
+        let Self {
+            app, core, scratch, ..
+        } = self;
+        let input = &mut scratch[..len];
+        while *position < len {
+            let Some((wire, shared)) = core.wire_mut(id) else {
+                break;
+            };
+            if !wire.takes_messages(shared) || budget.has_no_message_left() {
+                break;
+            }
+            let Some(message) = wire.link.inbox.next_plain(input, position, rules) else {
+                break;
+            };
+            let (kind, range) = message?;
+            budget.spend_message();
+            let visit = Visit::new(id, input, *position).with_message(range.start);
+            let mut conn = Conn::at_hand(core, id, &visit);
+            conn.count_received_message();
+            app.on_message(&mut conn, Message::borrowed(kind, &input[range]));
+        }
+        Ok(())
     }
 
     /// Writes what is staged and lies in the scratch buffer, of which the first `settled` bytes lie still. False when there was

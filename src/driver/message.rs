@@ -32,16 +32,27 @@ impl<'a> Message<'a> {
 
     /// Text or binary.
     #[must_use]
+    #[inline]
     pub fn kind(&self) -> MessageKind {
         self.kind
     }
 
     /// The payload, unmasked. Empty once the message was forwarded in its own buffer.
     #[must_use]
+    #[inline]
     pub fn as_bytes(&self) -> &[u8] {
         match &self.body {
             Body::Borrowed(bytes) => bytes,
             Body::Whole(buffer) => buffer.as_deref().unwrap_or_default(),
+        }
+    }
+
+    /// The payload of a message in the scratch buffer.
+    #[inline]
+    pub(super) fn borrowed_bytes(&self) -> Option<&[u8]> {
+        match &self.body {
+            Body::Borrowed(bytes) => Some(bytes),
+            Body::Whole(_) => None,
         }
     }
 

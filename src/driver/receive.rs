@@ -7,11 +7,12 @@ use super::{
     ConnId, Driver, Handler, Readiness, Visit,
     conn::Conn,
     core::{Shared, Wire},
-    flush::flush,
+    flush::{flush, flush_wire},
 };
 use crate::{
     config::Config,
     connection::{CloseCause, Event, MAX_READ},
+    memory::Buffer,
 };
 
 /// What one connection may do before the others get their turn.
@@ -113,49 +114,27 @@ impl<H: Handler<M>, M> Driver<'_, H, M> {
     /// back what was written.
     fn receive(&mut self, id: ConnId) {
         let mut budget = Budget::new(&self.core.shared.settings.config);
-        loop {
-            match self.next_step(id, &budget) {
+        while let Some((wire, shared)) = self.core.wire_mut(id) {
+            match wire.next_step(id, shared, self.scratch, &budget) {
                 Step::Dispatch(held) => self.dispatch(id, held, &mut budget),
                 Step::Read(kept) => self.read(id, kept, &mut budget),
-                Step::ReadAhead if self.read_ahead(id) => {}
                 Step::Discard => self.discard(id, &mut budget),
-                Step::ReadAhead | Step::Rest => break,
-            }
-        }
-        if let Some(slot) = self.core.slot_mut(id) {
-            if !slot.wire.link.outbox.is_empty() {
-                flush(self.core, id, &[]);
+                Step::ReadAhead => {
+                    if !self.read_ahead(id) {
+                        flush(self.core, id, &[]);
+                        break;
+                    }
+                }
+                Step::Rest => {
+                    if !wire.link.outbox.is_empty() {
+                        flush_wire(wire, id, shared, &[]);
+                    }
+                    break;
+                }
             }
         }
         // Now, not when the turn settles: the next connection finds the buffers in the cache.
         self.give_back_sent();
-    }
-
-    fn next_step(&mut self, id: ConnId, budget: &Budget) -> Step {
-        let Some((wire, shared)) = self.core.wire_mut(id) else {
-            return Step::Rest;
-        };
-        let Wire { link, flags, .. } = wire;
-        let parses = link.state().reads_frames();
-        let has_more = match () {
-            () if parses && flags.paused => return Step::read_ahead_if(flags.readable),
-            () if parses => !flags.is_backlogged() && (flags.readable || link.inbox.has_held()),
-            () => flags.readable && link.state().is_draining(),
-        };
-        if !has_more {
-            return Step::Rest;
-        }
-        if budget.is_spent() {
-            shared.schedule(id, flags);
-            return Step::Rest;
-        }
-        if !parses {
-            return Step::Discard;
-        }
-        match link.inbox.restore(self.scratch, &mut shared.pools) {
-            (held, true) => Step::Dispatch(held),
-            (kept, false) => Step::Read(kept.end),
-        }
     }
 
     /// Reads behind `kept` bytes in the scratch buffer, and dispatches what that brought; again as long as there is more and
@@ -213,14 +192,13 @@ impl<H: Handler<M>, M> Driver<'_, H, M> {
         0
     }
 
-    /// Tells the application that `count` bytes were read; the first `unread` of the scratch buffer wait.
+    /// Tells the application that `count` bytes of a connection at hand were read; the first `unread` of the scratch buffer wait.
     #[inline]
     pub(crate) fn report_read(&mut self, id: ConnId, count: usize, unread: usize) {
         if count > 0 {
             let visit = Visit::new(id, &self.scratch[..unread], 0);
-            if let Some(mut conn) = Conn::new(self.core, id, &visit) {
-                self.app.on_bytes_read(&mut conn, count);
-            }
+            let mut conn = Conn::at_hand(self.core, id, &visit);
+            self.app.on_bytes_read(&mut conn, count);
         }
     }
 
@@ -300,6 +278,37 @@ impl<H: Handler<M>, M> Driver<'_, H, M> {
 }
 
 impl Wire {
+    #[inline]
+    fn next_step(
+        &mut self,
+        id: ConnId,
+        shared: &mut Shared,
+        scratch: &mut Buffer,
+        budget: &Budget,
+    ) -> Step {
+        let Self { link, flags, .. } = self;
+        let parses = link.state().reads_frames();
+        let has_more = match () {
+            () if parses && flags.paused => return Step::read_ahead_if(flags.readable),
+            () if parses => !flags.is_backlogged() && (flags.readable || link.inbox.has_held()),
+            () => flags.readable && link.state().is_draining(),
+        };
+        if !has_more {
+            return Step::Rest;
+        }
+        if budget.is_spent() {
+            shared.schedule(id, flags);
+            return Step::Rest;
+        }
+        if !parses {
+            return Step::Discard;
+        }
+        match link.inbox.restore(scratch, &mut shared.pools) {
+            (held, true) => Step::Dispatch(held),
+            (kept, false) => Step::Read(kept.end),
+        }
+    }
+
     /// Bytes of the peer's arrived.
     #[inline]
     fn note_heard(&mut self, id: ConnId, shared: &mut Shared) {

@@ -28,6 +28,15 @@ impl Sender<'_> {
     /// As of `send_copy`; the message is as it was.
     #[inline]
     pub fn forward(&mut self, message: &mut Message<'_>) -> Result<(), SendErrorKind> {
+        match message.borrowed_bytes() {
+            Some(bytes) => self.send_copy(message.kind(), bytes),
+            None => self.forward_buffer(message),
+        }
+    }
+
+    /// `forward` of a message in a buffer of its own.
+    #[inline(never)]
+    fn forward_buffer(&mut self, message: &mut Message<'_>) -> Result<(), SendErrorKind> {
         let kind = message.kind();
         if let Some(buffer) = message.buffer() {
             match buffer.take().map(|payload| self.send(kind, payload)) {
@@ -107,6 +116,16 @@ impl Sender<'_> {
             self.staged_message(payload.len());
             return Ok(());
         }
+        self.send_longer_copy(outgoing, payload)
+    }
+
+    /// `send_copy` of what is not short. Apart, so that what is need not pass through its preparations.
+    #[inline(never)]
+    fn send_longer_copy(
+        &mut self,
+        outgoing: Outgoing,
+        payload: &[u8],
+    ) -> Result<(), SendErrorKind> {
         self.send_copy_vectored(outgoing, &[IoSlice::new(payload)])
     }
 
