@@ -183,7 +183,11 @@ impl Cork {
         }
         let mut slices = [IoSlice::new(&[]); MAX_SLICES];
         let used = self.fill(out.settled(), &mut slices);
-        offer(self.len as usize, || out.write_vectored(&slices[..used]))
+        offer(self.len as usize, || match &slices[..used] {
+            // The kernel has a shorter way for one piece.
+            [piece] => out.write(piece),
+            pieces => out.write_vectored(pieces),
+        })
     }
 
     fn fill<'a>(&'a self, settled: &'a [u8], slices: &mut [IoSlice<'a>; MAX_SLICES]) -> usize {
