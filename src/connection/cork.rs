@@ -183,11 +183,7 @@ impl Cork {
         }
         let mut slices = [IoSlice::new(&[]); MAX_SLICES];
         let used = self.fill(out.settled(), &mut slices);
-        offer(self.len as usize, || match &slices[..used] {
-            // The kernel has a shorter way for one piece.
-            [piece] => out.write(piece),
-            pieces => out.write_vectored(pieces),
-        })
+        offer(self.len as usize, || out.write_vectored(&slices[..used]))
     }
 
     fn fill<'a>(&'a self, settled: &'a [u8], slices: &mut [IoSlice<'a>; MAX_SLICES]) -> usize {

@@ -58,7 +58,11 @@ impl<W: Write> Write for Output<'_, W> {
 
     #[inline]
     fn write_vectored(&mut self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
-        self.stream.write_vectored(slices)
+        match slices {
+            // The kernel has a shorter way for it.
+            [one] => self.stream.write(one),
+            _ => self.stream.write_vectored(slices),
+        }
     }
 
     fn flush(&mut self) -> io::Result<()> {
