@@ -25,7 +25,11 @@ use std::path::PathBuf;
 
 use clap::{Parser, Subcommand};
 
-use crate::{load::Outcome, plan::Selection, results::Machine};
+use crate::{
+    load::Outcome,
+    plan::Selection,
+    results::{Machine, Results},
+};
 
 /// Measures wsloop, other WebSocket libraries and the least that is possible, all in turn.
 #[derive(Parser)]
@@ -56,6 +60,7 @@ fn main() -> Outcome<()> {
     let machine = Machine::this();
     process::pin(process::LOAD_CORE)?;
     process::allow_descriptors()?;
-    let results = arguments.selection.run(machine)?;
-    report::write(&results, &arguments.out)
+    let save = |results: &Results| report::save(results, &arguments.out);
+    let results = arguments.selection.run(machine, save)?;
+    report::show(&results, &arguments.out)
 }

@@ -73,8 +73,12 @@ fn max_disturbed(measure: Measure) -> f64 {
 }
 
 impl Selection {
-    /// Runs everything that was chosen.
-    pub(crate) fn run(&self, machine: Machine) -> Outcome<Results> {
+    /// Runs everything that was chosen. What there is so far is saved after each scenario: the whole takes more than an hour.
+    pub(crate) fn run(
+        &self,
+        machine: Machine,
+        save: impl Fn(&Results) -> Outcome<()>,
+    ) -> Outcome<Results> {
         let peers = or_all(&self.peer);
         let scenarios = self.scenarios();
         let total: usize = scenarios
@@ -87,6 +91,7 @@ impl Selection {
         let mut results = Results::new(machine, self.repeats);
         for scenario in &scenarios {
             self.run_one(scenario, &scenario.peers(&peers), &bar, &mut results)?;
+            save(&results)?;
         }
         bar.finish_and_clear();
         Ok(results)

@@ -8,16 +8,25 @@ use std::{fs, path::Path};
 
 use crate::{load::Outcome, results::Results};
 
-/// Prints the tables and the goals, and writes them into a folder, beside plots and a file of all figures.
-pub(crate) fn write(results: &Results, folder: &Path) -> Outcome<()> {
+/// Writes the tables, the goals and a file of all figures into a folder.
+pub(crate) fn save(results: &Results, folder: &Path) -> Outcome<()> {
     fs::create_dir_all(folder)?;
-    let text = format!("{}\n{}", table::all(results), goals::table(results));
-    println!("{text}");
-    fs::write(folder.join("results.md"), text)?;
+    fs::write(folder.join("results.md"), text(results))?;
     fs::write(
         folder.join("results.json"),
         serde_json::to_string_pretty(results)?,
     )?;
+    Ok(())
+}
+
+fn text(results: &Results) -> String {
+    format!("{}\n{}", table::all(results), goals::table(results))
+}
+
+/// Prints the tables and the goals, and writes them, beside plots.
+pub(crate) fn show(results: &Results, folder: &Path) -> Outcome<()> {
+    println!("{}", text(results));
+    save(results, folder)?;
     let plots = plot::all(results, folder)?;
     println!(
         "results.md, results.json and {plots} plots are in {}",
