@@ -81,7 +81,10 @@ impl Write for Kernel {
     }
 
     fn write_vectored(&mut self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
-        assert!(slices.len() > 1, "the kernel has a shorter way for one piece");
+        assert!(
+            slices.len() > 1,
+            "the kernel has a shorter way for one piece"
+        );
         let slices: Vec<&[u8]> = slices.iter().map(|slice| &**slice).collect();
         self.take(&slices)
     }

@@ -1,11 +1,12 @@
 use std::ops::Range;
 
 use super::{
-    ConnId, Driver, Fragment, Handler, Message, Visit, conn::Conn, flush::flush, receive::Budget,
+    ConnId, Core, Driver, Fragment, Handler, Message, Visit, conn::Conn, flush::flush,
+    receive::Budget,
 };
 use crate::{
     connection::{Assembled, Event, Fault, Partial, Piece},
-    protocol::{ClosePayload, FrameHeader, MessageKind, Opcode, Rules},
+    protocol::{ClosePayload, FrameHeader, Opcode, Rules},
 };
 
 /// What is left of the input when all that it says has been delivered.
@@ -121,7 +122,10 @@ impl<H: Handler<M>, M> Driver<'_, H, M> {
             if let Ok(Some(Event::Message(kind, range))) = event {
                 budget.spend_message();
                 if is_open {
-                    self.deliver_message(id, kind, range, position..len);
+                    let input = &self.scratch[..len];
+                    let visit = Visit::new(id, input, position).with_message(range.start);
+                    let message = Message::borrowed(kind, &input[range]);
+                    Self::deliver_message(self.app, self.core, id, &visit, message);
                 }
                 continue;
             }
@@ -175,9 +179,8 @@ impl<H: Handler<M>, M> Driver<'_, H, M> {
             let (kind, range) = message?;
             budget.spend_message();
             let visit = Visit::new(id, input, *position).with_message(range.start);
-            let mut conn = Conn::at_hand(core, id, &visit);
-            conn.count_received_message();
-            app.on_message(&mut conn, Message::borrowed(kind, &input[range]));
+            let message = Message::borrowed(kind, &input[range]);
+            Self::deliver_message(app, core, id, &visit, message);
         }
         Ok(())
     }
@@ -248,21 +251,18 @@ impl<H: Handler<M>, M> Driver<'_, H, M> {
         }
     }
 
-    /// A message that lies in the scratch buffer, with `unread` behind it. The connection is open.
-    #[inline]
+    /// A message that lies in the input of the visit. The connection is open.
+    #[inline(always)]
     fn deliver_message(
-        &mut self,
+        app: &mut H,
+        core: &mut Core<H::Session>,
         id: ConnId,
-        kind: MessageKind,
-        range: Range<usize>,
-        unread: Range<usize>,
+        visit: &Visit<'_>,
+        message: Message<'_>,
     ) {
-        let visit = Visit::new(id, &self.scratch[..unread.end], unread.start);
-        let visit = visit.with_message(range.start);
-        let mut conn = Conn::at_hand(self.core, id, &visit);
+        let mut conn = Conn::at_hand(core, id, visit);
         conn.count_received_message();
-        let message = Message::borrowed(kind, &self.scratch[range]);
-        self.app.on_message(&mut conn, message);
+        app.on_message(&mut conn, message);
     }
 
     /// Hands one event to whom it concerns. `unread` is the part of the scratch buffer behind it.
