@@ -65,16 +65,43 @@ pub(crate) fn answer(mut stream: TcpStream, deflate: Deflate) -> Outcome<TcpStre
     Ok(stream)
 }
 
-/// Nothing comes behind a head until somebody sends a message, so what is read ends with it.
+/// What comes behind the head, the other side's first message, stays in the kernel.
 fn read_head(stream: &mut TcpStream) -> Outcome<String> {
+    const END: &[u8] = b"\r\n\r\n";
     let mut head = Vec::new();
     let mut chunk = [0; MAX_HEAD];
-    while !head.ends_with(b"\r\n\r\n") {
-        match stream.read(&mut chunk)? {
+    while !head.ends_with(END) {
+        let count = match stream.peek(&mut chunk)? {
             0 => return Err("the connection ended within a head".into()),
             _ if head.len() > MAX_HEAD => return Err("a head without an end".into()),
-            count => head.extend_from_slice(&chunk[..count]),
+            count => count,
+        };
+        let before = head.len();
+        head.extend_from_slice(&chunk[..count]);
+        if let Some(end) = head.windows(END.len()).position(|bytes| bytes == END) {
+            head.truncate(end + END.len());
         }
+        stream.read_exact(&mut chunk[..head.len() - before])?;
     }
     Ok(String::from_utf8(head)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::TcpListener;
+
+    use super::*;
+
+    #[test]
+    fn what_comes_with_the_head_is_not_lost() -> Outcome<()> {
+        let listener = TcpListener::bind("127.0.0.1:0")?;
+        let mut one = TcpStream::connect(listener.local_addr()?)?;
+        let (mut other, _) = listener.accept()?;
+        one.write_all(b"HTTP/1.1 101 Fine\r\n\r\n\x82\x02\r\n")?;
+        assert_eq!(read_head(&mut other)?, "HTTP/1.1 101 Fine\r\n\r\n");
+        let mut frame = [0; 4];
+        other.read_exact(&mut frame)?;
+        assert_eq!(frame, *b"\x82\x02\r\n");
+        Ok(())
+    }
 }
