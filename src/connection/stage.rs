@@ -54,9 +54,8 @@ impl Outbox {
         let Some(space) = pools.cork.space(total, 0, &mut pools.buffers) else {
             return false;
         };
-        let Some(rest) = PlainHeader::encode_unmasked(kind, payload.len(), space) else {
-            return false;
-        };
+        let (header, rest) = space.split_at_mut(total - payload.len());
+        PlainHeader::encode_unmasked(kind, payload.len(), header);
         rest.copy_from_slice(payload);
         self.corked = pools.cork.len();
         true

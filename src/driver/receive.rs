@@ -278,6 +278,7 @@ impl<H: Handler<M>, M> Driver<'_, H, M> {
 }
 
 impl Wire {
+    /// What a visit does next. Bytes that were kept are put into the scratch buffer for it.
     #[inline]
     fn next_step(
         &mut self,

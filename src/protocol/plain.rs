@@ -67,27 +67,25 @@ impl PlainHeader {
         }
     }
 
-    /// Writes the header of an unmasked message to the front of `out`, and returns what lies behind it. `None` when there is no
-    /// room for it, or from 64 KiB on.
+    /// Writes the header of an unmasked message of so many bytes, below 64 KiB, into `out`, which has just the length for it.
     #[inline]
-    pub(crate) fn encode_unmasked(
-        kind: MessageKind,
-        payload_len: usize,
-        out: &mut [u8],
-    ) -> Option<&mut [u8]> {
-        let first = match kind {
+    #[expect(
+        clippy::cast_possible_truncation,
+        reason = "longer messages have other headers"
+    )]
+    pub(crate) fn encode_unmasked(kind: MessageKind, payload_len: usize, out: &mut [u8]) {
+        debug_assert!(payload_len <= usize::from(u16::MAX));
+        let kind = match kind {
             MessageKind::Text => TEXT,
             MessageKind::Binary => BINARY,
         };
-        let [high, low] = u16::try_from(payload_len).ok()?.to_be_bytes();
-        if Self::unmasked_len(payload_len) == 2 {
-            let (header, rest) = out.split_first_chunk_mut()?;
-            *header = [first, low];
-            Some(rest)
-        } else {
-            let (header, rest) = out.split_first_chunk_mut()?;
-            *header = [first, LENGTH_16, high, low];
-            Some(rest)
+        let [high, low] = (payload_len as u16).to_be_bytes();
+        match out {
+            [first, second] => (*first, *second) = (kind, low),
+            [first, second, third, fourth] => {
+                (*first, *second, *third, *fourth) = (kind, LENGTH_16, high, low);
+            }
+            _ => debug_assert!(false, "{} bytes are no header's length", out.len()),
         }
     }
 }
@@ -140,18 +138,10 @@ mod tests {
                 let mut whole = [0; MAX_HEADER_LEN];
                 let header_len = FrameHeader::new(kind.opcode(), len as u64).encode(&mut whole);
                 assert_eq!(PlainHeader::unmasked_len(len), header_len);
-                let mut out = [0; MAX_HEADER_LEN];
-                let rest = PlainHeader::encode_unmasked(kind, len, &mut out);
-                assert_eq!(
-                    rest.map(|rest| rest.len()),
-                    Some(MAX_HEADER_LEN - header_len)
-                );
-                assert_eq!(out, whole);
-                let short = &mut out[..header_len - 1];
-                assert!(PlainHeader::encode_unmasked(kind, len, short).is_none());
+                let mut out = vec![0; header_len];
+                PlainHeader::encode_unmasked(kind, len, &mut out);
+                assert_eq!(out, whole[..header_len]);
             }
-            let mut out = [0; MAX_HEADER_LEN];
-            assert!(PlainHeader::encode_unmasked(kind, 0x1_0000, &mut out).is_none());
         }
     }
 }
