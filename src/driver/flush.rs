@@ -14,6 +14,14 @@ pub(crate) fn flush<S>(core: &mut Core<S>, id: ConnId, settled: &[u8]) {
     }
 }
 
+/// As `flush_wire`, if anything is staged, none of which refers to the input.
+#[inline]
+pub(super) fn flush_staged(wire: &mut Wire, id: ConnId, shared: &mut Shared) {
+    if !wire.link.outbox.is_empty() {
+        flush_wire(wire, id, shared, &[]);
+    }
+}
+
 /// As `flush`, of a connection that was looked up.
 #[inline]
 pub(super) fn flush_wire(wire: &mut Wire, id: ConnId, shared: &mut Shared, settled: &[u8]) {

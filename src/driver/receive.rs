@@ -7,7 +7,7 @@ use super::{
     ConnId, Driver, Handler, Readiness, Visit,
     conn::Conn,
     core::{Shared, Wire},
-    flush::{flush, flush_wire},
+    flush::{flush, flush_staged},
 };
 use crate::{
     config::Config,
@@ -85,17 +85,14 @@ impl<H: Handler<M>, M> Driver<'_, H, M> {
     /// What the kernel says of a connection. False when there is none with this id: one is to come, or it is stale.
     #[inline]
     pub(crate) fn handle_event(&mut self, id: ConnId, readiness: Readiness) -> bool {
-        let Some(slot) = self.core.slot_mut(id) else {
+        let Some((wire, shared)) = self.core.wire_mut(id) else {
             return false;
         };
-        let wire = &mut slot.wire;
         wire.flags.readable |= readiness.readable | readiness.hung_up;
         wire.flags.hung_up |= readiness.hung_up;
         if readiness.writable {
             wire.link.outbox.writable();
-            if !wire.link.outbox.is_empty() {
-                flush(self.core, id, &[]);
-            }
+            flush_staged(wire, id, shared);
         }
         self.receive(id);
         true
@@ -121,14 +118,14 @@ impl<H: Handler<M>, M> Driver<'_, H, M> {
                 Step::Discard => self.discard(id, &mut budget),
                 Step::ReadAhead => {
                     if !self.read_ahead(id) {
-                        flush(self.core, id, &[]);
+                        if let Some((wire, shared)) = self.core.wire_mut(id) {
+                            flush_staged(wire, id, shared);
+                        }
                         break;
                     }
                 }
                 Step::Rest => {
-                    if !wire.link.outbox.is_empty() {
-                        flush_wire(wire, id, shared, &[]);
-                    }
+                    flush_staged(wire, id, shared);
                     break;
                 }
             }

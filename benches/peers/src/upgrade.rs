@@ -97,6 +97,7 @@ mod tests {
         let listener = TcpListener::bind("127.0.0.1:0")?;
         let mut one = TcpStream::connect(listener.local_addr()?)?;
         let (mut other, _) = listener.accept()?;
+        other.set_read_timeout(Some(PATIENCE))?;
         one.write_all(b"HTTP/1.1 101 Fine\r\n\r\n\x82\x02\r\n")?;
         assert_eq!(read_head(&mut other)?, "HTTP/1.1 101 Fine\r\n\r\n");
         let mut frame = [0; 4];
