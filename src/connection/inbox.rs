@@ -55,6 +55,11 @@ pub(crate) struct Assembled {
 /// second-level cache by then, of which the kernel's copy takes as much again.
 pub(crate) const MAX_READ: usize = 256 * 1024;
 
+/// Bytes that may be missing of a message that is left in the scratch buffer, and is unmasked when they have come. There is no
+/// memory that is rather in the cache; but of more than this the first would not be there any more by then. What misses more
+/// goes on in a buffer of its own, where each read is unmasked by itself.
+const MAX_MISSING: usize = 1024 * 1024;
+
 /// What becomes of the start of a message, when the rest of it is not there. One that the scratch buffer has room for where
 /// it is may always be [`Event::Begun`], if there is enough of it; what is less, or more, is copied to a buffer of its own.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -181,7 +186,7 @@ impl Inbox {
             };
             let leave = partial == Partial::Left && fits_behind(header_len);
             let missing = header.payload_len.saturating_sub(arrived.len() as u64);
-            if header.opcode.is_control() || (leave && missing <= MAX_READ as u64) {
+            if header.opcode.is_control() || (leave && missing <= MAX_MISSING as u64) {
                 return Ok(None);
             }
             if fits_behind(starts_at) && pools.buffers.may_exchange(arrived.len()) {

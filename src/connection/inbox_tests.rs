@@ -1122,6 +1122,33 @@ fn a_large_message_stays_in_the_buffer_that_it_was_read_to() {
 }
 
 #[test]
+fn what_misses_little_is_left_where_more_is_read_behind_it() {
+    let config = config()
+        .scratch_size(3 * MAX_MISSING)
+        .max_idle_buffer_memory(16 << 20);
+    let wire = frame(BINARY, Some(KEY), &vec![7; 2 * MAX_MISSING]);
+    for missing in [1, MAX_MISSING, MAX_MISSING + 1] {
+        let mut feeder = Feeder::new(rules(Role::Server), &config, Way::Direct);
+        feeder.rules.max_message_size = wire.len();
+        let there = wire.len() - missing;
+        feeder.scratch[..there].copy_from_slice(&wire[..there]);
+        for (partial, left) in [
+            (Partial::Left, missing <= MAX_MISSING),
+            (Partial::Ended, false),
+        ] {
+            let input = &mut feeder.scratch[..there];
+            let (rules, pools) = (&feeder.rules, &mut feeder.pools);
+            let event = feeder.inbox.next(input, &mut 0, rules, partial, pools);
+            match event {
+                Ok(None) => assert!(left, "{missing} {partial:?}"),
+                Ok(Some(Event::Begun(..))) => assert!(!left, "{missing} {partial:?}"),
+                _ => panic!("{event:?}"),
+            }
+        }
+    }
+}
+
+#[test]
 fn what_is_little_or_does_not_fit_is_copied() {
     let (wire, config) = roomy();
     let behind = [&frame(BINARY, Some(KEY), &[1; 200])[..], &wire[..]].concat();
