@@ -1,6 +1,6 @@
 //! The load: many connections from one thread, without any of the libraries under test.
 //!
-//! Messages go out in rounds: every active connection is sent its messages, in one write, and a round is over when all of their
+//! Messages go out in rounds: connections are sent their messages, each in one write, and a round is over when all of their
 //! answers are there. So the other side finds the same work whoever it is, and one that is faster is not punished by finding
 //! less to do at a time.
 
@@ -8,6 +8,7 @@ use std::{
     error::Error,
     io::{self, ErrorKind, Read, Write},
     net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream},
+    ops::Range,
     time::{Duration, Instant},
 };
 
@@ -45,6 +46,8 @@ pub(crate) struct Load {
     scratch: Vec<u8>,
     /// Connections whose answers are not all there.
     busy: usize,
+    /// The connection that the next round begins with.
+    next: usize,
 }
 
 struct Conn {
@@ -65,6 +68,7 @@ impl Load {
             conns: Vec::new(),
             scratch: vec![0; SCRATCH_LEN],
             busy: 0,
+            next: 0,
         })
     }
 
@@ -109,26 +113,33 @@ impl Load {
         Ok(())
     }
 
-    /// Whole rounds over the first `active` connections until `time` has passed; how many there were, and how long they took.
+    /// Rounds over the first `active` connections, `at_once` of them in each and then the next ones, until `time` has passed.
+    /// Returns how often a connection was sent its messages.
     pub(crate) fn run(
         &mut self,
         active: usize,
+        at_once: usize,
         traffic: &Traffic,
         time: Duration,
-    ) -> Outcome<(usize, Duration)> {
+    ) -> Outcome<usize> {
         let begin = Instant::now();
-        let mut rounds = 0;
+        let mut sent = 0;
         while begin.elapsed() < time {
-            self.round(active, traffic)?;
-            rounds += 1;
+            let from = std::mem::take(&mut self.next);
+            let to = active.min(from + at_once);
+            self.round(from..to, traffic)?;
+            sent += to - from;
+            if to < active {
+                self.next = to;
+            }
         }
-        Ok((rounds, begin.elapsed()))
+        Ok(sent)
     }
 
-    /// One round over the first `active` connections.
-    pub(crate) fn round(&mut self, active: usize, traffic: &Traffic) -> Outcome<()> {
-        self.expect(active, traffic.answer);
-        for index in 0..active {
+    /// One round over these connections.
+    pub(crate) fn round(&mut self, among: Range<usize>, traffic: &Traffic) -> Outcome<()> {
+        self.expect(among.clone(), traffic.answer);
+        for index in among {
             self.send(index, &traffic.wire)?;
         }
         self.finish(&traffic.wire, traffic.answer)
@@ -141,7 +152,7 @@ impl Load {
         expected: usize,
         answer: Answer,
     ) -> Outcome<()> {
-        self.expect(expected, answer);
+        self.expect(0..expected, answer);
         for conn in &mut self.conns[1..] {
             conn.sent = wire.len();
         }
@@ -149,13 +160,13 @@ impl Load {
         self.finish(wire, answer)
     }
 
-    fn expect(&mut self, active: usize, answer: Answer) {
+    fn expect(&mut self, among: Range<usize>, answer: Answer) {
         let (Answer::Bytes(missing) | Answer::Frames(missing)) = answer;
-        for conn in &mut self.conns[..active] {
+        self.busy = among.len();
+        for conn in &mut self.conns[among] {
             conn.missing = missing;
             conn.sent = 0;
         }
-        self.busy = active;
     }
 
     fn send(&mut self, index: usize, wire: &[u8]) -> Outcome<()> {

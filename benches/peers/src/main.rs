@@ -58,6 +58,9 @@ fn main() -> Outcome<()> {
     }
     // Before this process is confined to one core.
     let machine = Machine::this();
+    if let Some(warning) = machine.warning() {
+        eprintln!("{warning}");
+    }
     process::pin(process::LOAD_CORE)?;
     process::allow_descriptors()?;
     let save = |results: &Results| report::save(results, &arguments.out);

@@ -21,10 +21,6 @@ const MAX_DISTURBED: f64 = 0.08;
 const MAX_DISTURBED_LATENCY: f64 = 0.0012;
 /// So it is tried more often.
 const MORE_LATENCY_TRIES: u32 = 6;
-/// Bytes under way at a time, at most: what would be more is left out.
-const MAX_IN_FLIGHT: usize = 1 << 30;
-/// The same of what is compressed, which takes about a second.
-const MAX_COMPRESSED_IN_FLIGHT: usize = 64 << 20;
 /// Messages a second where uWebSockets cannot be asked for half of what it bears.
 const DEFAULT_PACE: f64 = 50_000.0;
 /// Memory is taken this often, at most: it hardly changes.
@@ -300,25 +296,17 @@ fn matrix(
 ) -> Vec<Scenario> {
     let mut all = Vec::new();
     for &(role, deflate) in kinds {
-        let max = match deflate {
-            Deflate::Off => MAX_IN_FLIGHT,
-            Deflate::Shared | Deflate::Dedicated => MAX_COMPRESSED_IN_FLIGHT,
-        };
         for &size in sizes {
             for &connections in connections {
-                for &in_flight in in_flight {
-                    if size * connections * in_flight <= max {
-                        all.push(Scenario {
-                            measure,
-                            role,
-                            deflate,
-                            size,
-                            connections,
-                            idle: 0,
-                            in_flight,
-                        });
-                    }
-                }
+                all.extend(in_flight.iter().map(|&in_flight| Scenario {
+                    measure,
+                    role,
+                    deflate,
+                    size,
+                    connections,
+                    idle: 0,
+                    in_flight,
+                }));
             }
         }
     }

@@ -31,6 +31,8 @@ pub(crate) struct Machine {
     pub(crate) processor: String,
     pub(crate) cores: usize,
     pub(crate) kernel: String,
+    /// How the kernel finds out how fast it may send.
+    pub(crate) congestion_control: String,
     /// Seconds since 1970.
     pub(crate) time: u64,
 }
@@ -110,6 +112,14 @@ impl Results {
 }
 
 impl Machine {
+    /// What makes the figures something else than what the peers cost.
+    pub(crate) fn warning(&self) -> Option<&'static str> {
+        (self.congestion_control == "bbr").then_some(
+            "The kernel paces what it sends (bbr), and large messages cost its timers. \
+             `sysctl -w net.ipv4.tcp_congestion_control=cubic` ends that.",
+        )
+    }
+
     pub(crate) fn this() -> Self {
         let read = |file: &str| fs::read_to_string(file).unwrap_or_default();
         let processor = read("/proc/cpuinfo").lines().find_map(|line| {
@@ -125,6 +135,9 @@ impl Machine {
             processor: processor.unwrap_or_else(|| std::env::consts::ARCH.to_owned()),
             cores: std::thread::available_parallelism().map_or(0, usize::from),
             kernel: read("/proc/sys/kernel/osrelease").trim().to_owned(),
+            congestion_control: read("/proc/sys/net/ipv4/tcp_congestion_control")
+                .trim()
+                .to_owned(),
             time: SystemTime::UNIX_EPOCH
                 .elapsed()
                 .map_or(0, |time| time.as_secs()),
@@ -171,6 +184,18 @@ fn cells<S: serde::Serializer>(values: &Values, out: S) -> Result<S::Ok, S::Erro
 mod tests {
     use super::*;
     use crate::servers::{Deflate, Role};
+
+    #[test]
+    fn only_a_kernel_that_paces_is_warned_of() {
+        let warns = |control: &str| {
+            let machine = Machine {
+                congestion_control: control.to_owned(),
+                ..Machine::this()
+            };
+            machine.warning().is_some()
+        };
+        assert!(warns("bbr") && !warns("cubic") && !warns("reno"));
+    }
 
     #[test]
     fn a_ratio_is_that_of_each_turn() {

@@ -57,11 +57,12 @@ fn messages(scenario: &Scenario, peer: Peer, times: Times) -> Outcome<Run> {
     let (server, mut load) = start(scenario, peer, Under::Nothing)?;
     let traffic = traffic(scenario, peer)?;
     check(scenario, peer, &mut load)?;
-    load.run(scenario.connections, &traffic, times.warm_up)?;
+    let mut run = |time| load.run(scenario.connections, scenario.at_once(), &traffic, time);
+    run(times.warm_up)?;
     let mut watch = Watch::start(&server)?;
-    let (rounds, _) = load.run(scenario.connections, &traffic, times.measured)?;
+    let sent = run(times.measured)?;
     watch.stop(&server)?;
-    Ok(watch.per((rounds * scenario.connections * scenario.in_flight) as f64))
+    Ok(watch.per((sent * scenario.in_flight) as f64))
 }
 
 fn broadcast(scenario: &Scenario, peer: Peer, times: Times) -> Outcome<Run> {
@@ -130,13 +131,13 @@ fn memory(scenario: &Scenario, peer: Peer) -> Outcome<Run> {
     };
     let (server, mut load) = start(&one, peer, Under::Nothing)?;
     let traffic = traffic(&used, peer)?;
-    load.round(1, &traffic)?;
+    load.round(0..1, &traffic)?;
     let before = server.resident()?;
     let address = server.address.ok_or("memory is a server's")?;
     load.connect(address, scenario.connections, scenario.deflate)?;
     let idle = server.resident()?;
     for _ in 0..TRAFFIC_ROUNDS {
-        load.round(scenario.connections, &traffic)?;
+        load.round(0..scenario.connections, &traffic)?;
     }
     let after = server.resident()?;
     let per = |bytes: u64| bytes.saturating_sub(before) as f64 / scenario.connections as f64;
@@ -201,7 +202,7 @@ fn rounds_under(scenario: &Scenario, peer: Peer, under: Under<'_>, rounds: usize
     let (server, mut load) = start(scenario, peer, under)?;
     let traffic = traffic(scenario, peer)?;
     for _ in 0..rounds {
-        load.round(scenario.connections, &traffic)?;
+        load.round(0..scenario.connections, &traffic)?;
     }
     server.stop()
 }

@@ -7,6 +7,11 @@ use serde::Serialize;
 
 use crate::servers::{Deflate, Options, Peer, Role, Service};
 
+/// Bytes of a round, at most: of more than the kernel gives to TCP (`tcp_mem`) some would be dropped, and sent again much later.
+const MAX_ROUND: usize = 1 << 30;
+/// The same of what is compressed, which takes a fraction of a second.
+const MAX_COMPRESSED_ROUND: usize = 16 << 20;
+
 /// What a table is about.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, ValueEnum, Serialize)]
 pub(crate) enum Measure {
@@ -139,6 +144,16 @@ impl Scenario {
         }
     }
 
+    /// Connections that messages are sent over in a round; the others have their turn in the next ones.
+    pub(crate) fn at_once(&self) -> usize {
+        let max = match self.deflate {
+            Deflate::Off => MAX_ROUND,
+            Deflate::Shared | Deflate::Dedicated => MAX_COMPRESSED_ROUND,
+        };
+        let each = self.size * self.in_flight;
+        (max / each.max(1)).clamp(1, self.connections.max(1))
+    }
+
     /// Those that can take part.
     pub(crate) fn peers(&self, chosen: &[Peer]) -> Vec<Peer> {
         let options = |peer: Peer| self.options(peer);
@@ -214,5 +229,31 @@ impl fmt::Display for Bytes {
             bytes if bytes >= 1 << 10 => write!(out, "{} KiB", bytes >> 10),
             bytes => write!(out, "{bytes} B"),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_round_has_a_bound_and_at_least_one_connection() {
+        let at_once = |deflate, size, connections, in_flight| {
+            let scenario = Scenario {
+                measure: Measure::Messages,
+                role: Role::Server,
+                deflate,
+                size,
+                connections,
+                idle: 0,
+                in_flight,
+            };
+            scenario.at_once()
+        };
+        assert_eq!(at_once(Deflate::Off, 20, 1000, 16), 1000);
+        assert_eq!(at_once(Deflate::Off, 1 << 20, 64, 16), 64);
+        assert_eq!(at_once(Deflate::Off, 1 << 20, 1000, 16), 64);
+        assert_eq!(at_once(Deflate::Shared, 16 << 10, 1000, 16), 64);
+        assert_eq!(at_once(Deflate::Dedicated, 1 << 20, 64, 17), 1);
     }
 }

@@ -11,9 +11,16 @@ use crate::{
 pub(super) fn all(results: &Results) -> String {
     let machine = &results.machine;
     let mut text = format!(
-        "{}, {} cores, Linux {}. Medians of {}; in parentheses: times the least possible (with frames), times uWebSockets.\n",
-        machine.processor, machine.cores, machine.kernel, results.repeats,
+        "{}, {} cores, Linux {}, {}. Medians of {}; in parentheses: times the least possible (with frames), times uWebSockets.\n",
+        machine.processor,
+        machine.cores,
+        machine.kernel,
+        machine.congestion_control,
+        results.repeats,
     );
+    if let Some(warning) = machine.warning() {
+        text.push_str(&format!("{warning}\n"));
+    }
     if results.disturbed > 0 {
         text.push_str(&format!(
             "{} runs were disturbed however often they were tried.\n",
