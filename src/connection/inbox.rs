@@ -10,7 +10,8 @@ use super::{
 use crate::{
     memory::Buffer,
     protocol::{
-        FrameHeader, InProgress, MessageKind, Opcode, ParsedHeader, Progress, ProtocolError, Rules,
+        FrameHeader, InProgress, MessageKind, Opcode, ParsedHeader, Progress, ProtocolError, Role,
+        Rules,
     },
 };
 
@@ -51,13 +52,13 @@ pub(crate) struct Assembled {
     pub(crate) contents: Range<usize>,
 }
 
-/// Bytes that one read brings at most. They are unmasked when they are there, all at once: what is more would have left the
-/// second-level cache by then, of which the kernel's copy takes as much again.
+/// Bytes that one read brings at most. Where they are unmasked as they come they are still in the second-level cache then, of
+/// which the kernel's copy takes as much again.
 pub(crate) const MAX_READ: usize = 256 * 1024;
 
-/// Bytes that may be missing of a message that is left in the scratch buffer, and is unmasked when they have come. There is no
-/// memory that is rather in the cache; but of more than this the first would not be there any more by then. What misses more
-/// goes on in a buffer of its own, where each read is unmasked by itself.
+/// Bytes that may be missing of a message that is left in the scratch buffer, and is unmasked when all of it is there. Some of
+/// it has left the cache by then; but the next message comes to the same memory, which is worth more. What misses more goes
+/// on in a buffer of its own, where each read is unmasked by itself.
 const MAX_MISSING: usize = 1024 * 1024;
 
 /// What becomes of the start of a message, when the rest of it is not there. One that the scratch buffer has room for where
@@ -186,7 +187,12 @@ impl Inbox {
             };
             let leave = partial == Partial::Left && fits_behind(header_len);
             let missing = header.payload_len.saturating_sub(arrived.len() as u64);
-            if header.opcode.is_control() || (leave && missing <= MAX_MISSING as u64) {
+            let max_missing = match rules.role {
+                Role::Server => MAX_MISSING,
+                // What it sends on it masks, in place if that is not the scratch buffer.
+                Role::Client => MAX_READ,
+            };
+            if header.opcode.is_control() || (leave && missing <= max_missing as u64) {
                 return Ok(None);
             }
             if fits_behind(starts_at) && pools.buffers.may_exchange(arrived.len()) {

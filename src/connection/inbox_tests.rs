@@ -1126,16 +1126,19 @@ fn what_misses_little_is_left_where_more_is_read_behind_it() {
     let config = config()
         .scratch_size(3 * MAX_MISSING)
         .max_idle_buffer_memory(16 << 20);
-    let wire = frame(BINARY, Some(KEY), &vec![7; 2 * MAX_MISSING]);
-    for missing in [1, MAX_MISSING, MAX_MISSING + 1] {
-        let mut feeder = Feeder::new(rules(Role::Server), &config, Way::Direct);
+    for (role, max, missing) in [
+        (Role::Server, MAX_MISSING, 1),
+        (Role::Server, MAX_MISSING, MAX_MISSING),
+        (Role::Server, MAX_MISSING, MAX_MISSING + 1),
+        (Role::Client, MAX_READ, MAX_READ),
+        (Role::Client, MAX_READ, MAX_READ + 1),
+    ] {
+        let wire = frame(BINARY, key(role), &vec![7; 2 * MAX_MISSING]);
+        let mut feeder = Feeder::new(rules(role), &config, Way::Direct);
         feeder.rules.max_message_size = wire.len();
         let there = wire.len() - missing;
         feeder.scratch[..there].copy_from_slice(&wire[..there]);
-        for (partial, left) in [
-            (Partial::Left, missing <= MAX_MISSING),
-            (Partial::Ended, false),
-        ] {
+        for (partial, left) in [(Partial::Left, missing <= max), (Partial::Ended, false)] {
             let input = &mut feeder.scratch[..there];
             let (rules, pools) = (&feeder.rules, &mut feeder.pools);
             let event = feeder.inbox.next(input, &mut 0, rules, partial, pools);
