@@ -57,7 +57,9 @@ impl<H: Handler<M>, M> Driver<'_, H, M> {
             self.keep(id, bytes, held);
             return 0;
         }
-        self.scratch.copy_within(bytes, 0);
+        if bytes.start > 0 {
+            self.scratch.copy_within(bytes, 0);
+        }
         carried
     }
 

@@ -125,15 +125,19 @@ impl Load {
         let begin = Instant::now();
         let mut sent = 0;
         while begin.elapsed() < time {
-            let from = std::mem::take(&mut self.next);
-            let to = active.min(from + at_once);
-            self.round(from..to, traffic)?;
-            sent += to - from;
-            if to < active {
-                self.next = to;
-            }
+            let among = self.take_turn(active, at_once);
+            sent += among.len();
+            self.round(among, traffic)?;
         }
         Ok(sent)
+    }
+
+    /// Whose turn it is: `at_once` of the first `active` connections, or those that are left.
+    fn take_turn(&mut self, active: usize, at_once: usize) -> Range<usize> {
+        let from = self.next;
+        let to = active.min(from + at_once);
+        self.next = if to < active { to } else { 0 };
+        from..to
     }
 
     /// One round over these connections.
@@ -249,4 +253,19 @@ impl Load {
 /// Listens for clients that are told the address.
 pub(crate) fn listener() -> io::Result<TcpListener> {
     TcpListener::bind((Ipv4Addr::LOCALHOST, 0))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_connection_has_its_turn() -> io::Result<()> {
+        let mut load = Load::new()?;
+        let turns = [(); 4].map(|()| load.take_turn(5, 2));
+        assert_eq!(turns, [0..2, 2..4, 4..5, 0..2]);
+        load.next = 0;
+        assert_eq!([(); 2].map(|()| load.take_turn(3, 3)), [0..3, 0..3]);
+        Ok(())
+    }
 }
