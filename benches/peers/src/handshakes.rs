@@ -1,4 +1,8 @@
-//! Connections that are opened, upgraded and reset, many at a time.
+//! Crowds: many clients that arrive while the server is held up, and ask for an upgrade all at once when it goes on.
+//!
+//! A server that answers one client after the other as they come is bounded by how fast the load opens connections, and the sooner
+//! it is done the more often it sleeps and has to be woken, for which the load pays: the slower server would seem to be the faster
+//! one. Before a crowd all servers are the same.
 
 use std::{
     io::{ErrorKind, Read, Write},
@@ -6,107 +10,118 @@ use std::{
     time::{Duration, Instant},
 };
 
-use rustix::{
-    event::epoll::EventFlags,
-    net::{AddressFamily, SocketFlags, SocketType, sockopt},
-};
+use rustix::{event::epoll::EventFlags, net::sockopt};
 
 use crate::{
     load::{Outcome, PATIENCE},
     poller::Poller,
+    process::Server,
     servers::Deflate,
     upgrade,
 };
 
 pub(crate) struct Load {
-    server: SocketAddr,
+    address: SocketAddr,
+    /// Clients in a crowd.
+    width: usize,
     poller: Poller,
-    ready: Vec<(u64, EventFlags)>,
-    attempts: Vec<Attempt>,
-    request: String,
+    /// Those of the last crowd.
+    clients: Vec<Client>,
 }
 
-struct Attempt {
+/// What was done in a time.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Answered {
+    pub(crate) handshakes: usize,
+    /// From when the server could go on to the last answer, of all crowds.
+    pub(crate) within: Duration,
+}
+
+struct Client {
     stream: TcpStream,
     /// Bytes of the head so far: its end is looked for over reads.
     head: Vec<u8>,
 }
 
 impl Load {
-    /// `width`: attempts at a time.
-    pub(crate) fn new(server: SocketAddr, width: usize) -> Outcome<Self> {
-        let mut load = Self {
-            server,
+    pub(crate) fn new(address: SocketAddr, width: usize) -> Outcome<Self> {
+        Ok(Self {
+            address,
+            width,
             poller: Poller::new()?,
-            ready: Vec::new(),
-            attempts: Vec::new(),
-            request: upgrade::request(Deflate::Off),
-        };
-        for index in 0..width {
-            let attempt = load.begin(index)?;
-            load.attempts.push(attempt);
-        }
-        Ok(load)
+            clients: Vec::new(),
+        })
     }
 
-    /// Returns how many handshakes ended.
-    pub(crate) fn run(&mut self, time: Duration) -> Outcome<usize> {
+    /// One crowd after the other.
+    pub(crate) fn run(&mut self, server: &Server, time: Duration) -> Outcome<Answered> {
         let end = Instant::now() + time;
-        let mut done = 0;
-        let mut ready = std::mem::take(&mut self.ready);
+        let mut answered = Answered::default();
         while Instant::now() < end {
-            self.poller.wait(&mut ready, Some(PATIENCE))?;
-            if ready.is_empty() {
-                return Err("no handshake ends".into());
-            }
-            for &(name, flags) in &ready {
-                done += usize::from(self.handle(usize::try_from(name)?, flags)?);
-            }
+            answered.within += self.crowd(server)?;
+            answered.handshakes += self.width;
         }
-        self.ready = ready;
-        Ok(done)
+        Ok(answered)
     }
 
-    fn begin(&self, index: usize) -> Outcome<Attempt> {
-        let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
-        let socket =
-            rustix::net::socket_with(AddressFamily::INET, SocketType::STREAM, flags, None)?;
-        // Reset when it is closed: the ports of connections that ended in good order would run out.
-        sockopt::set_socket_linger(&socket, Some(Duration::ZERO))?;
-        match rustix::net::connect(&socket, &self.server) {
-            Ok(()) | Err(rustix::io::Errno::INPROGRESS) => {}
-            Err(error) => return Err(error.into()),
+    /// The last crowd goes, and another one is there when the server looks next. Returns how long it takes until all of it is
+    /// answered.
+    fn crowd(&mut self, server: &Server) -> Outcome<Duration> {
+        server.hold()?;
+        self.clients.clear();
+        for index in 0..self.width {
+            let client = Client::ask(self.address)?;
+            self.poller
+                .add(&client.stream, index as u64, EventFlags::IN)?;
+            self.clients.push(client);
         }
-        self.poller.add(&socket, index as u64, EventFlags::OUT)?;
-        Ok(Attempt {
-            stream: socket.into(),
+        let begin = Instant::now();
+        server.release()?;
+        let mut ready = Vec::new();
+        let mut answered = 0;
+        while answered < self.width {
+            // Without sleep: a server would have to wake the load up, again and again if it is fast.
+            self.poller.wait(&mut ready, Some(Duration::ZERO))?;
+            for &(index, _) in &ready {
+                answered += usize::from(self.clients[usize::try_from(index)?].is_answered()?);
+            }
+            if begin.elapsed() > PATIENCE {
+                return Err("a handshake does not end".into());
+            }
+        }
+        Ok(begin.elapsed())
+    }
+}
+
+impl Client {
+    /// The kernel takes connection and request, whether or not the server runs.
+    fn ask(address: SocketAddr) -> Outcome<Self> {
+        let mut stream = TcpStream::connect(address)?;
+        // Reset when it is closed: the ports of connections that ended in good order would run out.
+        sockopt::set_socket_linger(&stream, Some(Duration::ZERO))?;
+        stream.write_all(upgrade::request(Deflate::Off).as_bytes())?;
+        stream.set_nonblocking(true)?;
+        Ok(Self {
+            stream,
             head: Vec::new(),
         })
     }
 
-    /// True when that was the end of a handshake: the next one has begun.
-    fn handle(&mut self, index: usize, flags: EventFlags) -> Outcome<bool> {
-        let attempt = &mut self.attempts[index];
-        if flags.contains(EventFlags::OUT) {
-            attempt.stream.write_all(self.request.as_bytes())?;
-            self.poller
-                .modify(&attempt.stream, index as u64, EventFlags::IN)?;
-            return Ok(false);
-        }
+    /// True when the answer has come to its end by this.
+    fn is_answered(&mut self) -> Outcome<bool> {
         let mut chunk = [0; 4096];
-        match attempt.stream.read(&mut chunk) {
+        match self.stream.read(&mut chunk) {
             Ok(0) => return Err("the server ended a connection".into()),
-            Ok(count) => attempt.head.extend_from_slice(&chunk[..count]),
+            Ok(count) => self.head.extend_from_slice(&chunk[..count]),
             Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(false),
             Err(error) => return Err(error.into()),
         }
-        if !attempt.head.ends_with(b"\r\n\r\n") {
+        if !self.head.ends_with(b"\r\n\r\n") {
             return Ok(false);
         }
-        if !attempt.head.starts_with(b"HTTP/1.1 101") {
+        if !self.head.starts_with(b"HTTP/1.1 101") {
             return Err("an upgrade was refused".into());
         }
-        self.attempts[index] = self.begin(index)?;
         Ok(true)
     }
 }

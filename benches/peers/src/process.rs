@@ -13,7 +13,9 @@ use std::{
 
 use clap::ValueEnum;
 use rustix::{
-    process::{Resource, Rlimit, getrlimit, setrlimit},
+    process::{
+        Pid, Resource, Rlimit, Signal, WaitOptions, getrlimit, kill_process, setrlimit, waitpid,
+    },
     thread::{CpuSet, sched_setaffinity},
 };
 
@@ -137,13 +139,30 @@ impl Server {
         Ok(kilobytes.ok_or("no RssAnon")?.parse::<u64>()? * 1024)
     }
 
+    /// It does not run until it is released.
+    pub(crate) fn hold(&self) -> Result<(), Box<dyn Error>> {
+        kill_process(self.pid()?, Signal::STOP)?;
+        let (_, status) = waitpid(Some(self.pid()?), WaitOptions::UNTRACED)?.ok_or("no server")?;
+        if status.stopped() {
+            Ok(())
+        } else {
+            Err("the server has ended".into())
+        }
+    }
+
+    pub(crate) fn release(&self) -> Result<(), Box<dyn Error>> {
+        Ok(kill_process(self.pid()?, Signal::CONT)?)
+    }
+
     /// Ends the server in a way that lets what it runs under write its figures.
     pub(crate) fn stop(mut self) -> Result<(), Box<dyn Error>> {
-        if let Some(pid) = rustix::process::Pid::from_raw(self.pid.try_into()?) {
-            rustix::process::kill_process(pid, rustix::process::Signal::TERM)?;
-        }
+        kill_process(self.pid()?, Signal::TERM)?;
         self.child.wait()?;
         Ok(())
+    }
+
+    fn pid(&self) -> Result<Pid, Box<dyn Error>> {
+        Ok(Pid::from_raw(self.pid.try_into()?).ok_or("no server")?)
     }
 }
 

@@ -89,11 +89,18 @@ fn handshakes(scenario: &Scenario, peer: Peer, times: Times) -> Outcome<Run> {
     let server = Server::start(&scenario.options(peer), Under::Nothing)?;
     let address = server.address.ok_or("handshakes are a server's")?;
     let mut load = handshakes::Load::new(address, scenario.connections)?;
-    load.run(times.warm_up)?;
+    load.run(&server, times.warm_up)?;
     let mut watch = Watch::start(&server)?;
-    let count = load.run(times.measured)?;
+    let answered = load.run(&server, times.measured)?;
     watch.stop(&server)?;
-    Ok(watch.per(count as f64))
+    let count = answered.handshakes as f64;
+    Ok(Run {
+        figures: vec![
+            (Metric::Cpu, watch.cpu_of(count)),
+            (Metric::Rate, count / answered.within.as_secs_f64()),
+        ],
+        disturbed: watch.disturbed(),
+    })
 }
 
 fn latency(scenario: &Scenario, peer: Peer, times: Times, pace: f64) -> Outcome<Run> {
@@ -361,14 +368,18 @@ impl Watch {
 
     /// CPU time for each of `count`, and how many there were per second.
     fn per(&self, count: f64) -> Run {
-        let Passed { clock, cpu, .. } = self.passed;
         Run {
             figures: vec![
-                (Metric::Cpu, cpu.as_nanos() as f64 / count),
-                (Metric::Rate, count / clock.as_secs_f64()),
+                (Metric::Cpu, self.cpu_of(count)),
+                (Metric::Rate, count / self.passed.clock.as_secs_f64()),
             ],
             disturbed: self.disturbed(),
         }
+    }
+
+    /// CPU time for each of `count`.
+    fn cpu_of(&self, count: f64) -> f64 {
+        self.passed.cpu.as_nanos() as f64 / count
     }
 
     fn disturbed(&self) -> f64 {
