@@ -54,12 +54,15 @@ pub(crate) struct Assembled {
 
 /// Bytes that one read brings at most. Where they are unmasked as they come they are still in the second-level cache then, of
 /// which the kernel's copy takes as much again.
-pub(crate) const MAX_READ: usize = 256 * 1024;
+pub(crate) const MAX_READ: usize = 512 * 1024;
 
 /// Bytes that may be missing of a message that is left in the scratch buffer, and is unmasked when all of it is there. Some of
 /// it has left the cache by then; but the next message comes to the same memory, which is worth more. What misses more goes
 /// on in a buffer of its own, where each read is unmasked by itself.
 const MAX_MISSING: usize = 1024 * 1024;
+/// The same where what comes is not masked. What is sent on is masked in the place where it came, if that is not the scratch
+/// buffer: there most messages are copied.
+const MAX_MISSING_UNMASKED: usize = 256 * 1024;
 
 /// What becomes of the start of a message, when the rest of it is not there. One that the scratch buffer has room for where
 /// it is may always be [`Event::Begun`], if there is enough of it; what is less, or more, is copied to a buffer of its own.
@@ -189,8 +192,7 @@ impl Inbox {
             let missing = header.payload_len.saturating_sub(arrived.len() as u64);
             let max_missing = match rules.role {
                 Role::Server => MAX_MISSING,
-                // What it sends on it masks, in place if that is not the scratch buffer.
-                Role::Client => MAX_READ,
+                Role::Client => MAX_MISSING_UNMASKED,
             };
             if header.opcode.is_control() || (leave && missing <= max_missing as u64) {
                 return Ok(None);

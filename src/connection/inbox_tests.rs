@@ -1130,8 +1130,8 @@ fn what_misses_little_is_left_where_more_is_read_behind_it() {
         (Role::Server, MAX_MISSING, 1),
         (Role::Server, MAX_MISSING, MAX_MISSING),
         (Role::Server, MAX_MISSING, MAX_MISSING + 1),
-        (Role::Client, MAX_READ, MAX_READ),
-        (Role::Client, MAX_READ, MAX_READ + 1),
+        (Role::Client, MAX_MISSING_UNMASKED, MAX_MISSING_UNMASKED),
+        (Role::Client, MAX_MISSING_UNMASKED, MAX_MISSING_UNMASKED + 1),
     ] {
         let wire = frame(BINARY, key(role), &vec![7; 2 * MAX_MISSING]);
         let mut feeder = Feeder::new(rules(role), &config, Way::Direct);

@@ -34,12 +34,13 @@ impl<H: Handler<M>, M> Driver<'_, H, M> {
         }
     }
 
-    /// Gives back the payloads that have been written so far.
+    /// Gives back the payloads that have been written so far. The scratch buffer holds nothing.
     #[inline]
     pub(super) fn give_back_sent(&mut self) {
         let count = self.core.shared.notices.counts().sent;
         if count > 0 {
             self.give_back(count);
+            self.core.shared.pools.buffers.warm(self.scratch);
         }
     }
 

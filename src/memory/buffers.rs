@@ -36,6 +36,8 @@ pub(crate) struct BufferPool {
     peak_bytes: usize,
     /// Made when the first buffer is entrusted to the application.
     home: Option<Arc<Home>>,
+    /// True when the last free buffer of the scratch buffer's size has just come back: its contents are in the cache.
+    has_warm: bool,
 }
 
 struct Class {
@@ -64,6 +66,7 @@ impl BufferPool {
             free_bytes: 0,
             peak_bytes: 0,
             home: None,
+            has_warm: false,
             config,
         };
         pool.preheat(READ, pool.config.initial_read_buffers);
@@ -141,6 +144,19 @@ impl BufferPool {
         debug_assert_eq!(scratch.len(), self.config.scratch_size);
         let fresh = self.lease(scratch.len())?;
         Some(std::mem::replace(scratch, fresh))
+    }
+
+    /// Exchanges the scratch buffer, which holds nothing, for one of its size that has come back since the last time: the
+    /// next message is then read to where the last one was, which is in the cache.
+    pub(crate) fn warm(&mut self, scratch: &mut Buffer) {
+        self.reclaim();
+        if std::mem::take(&mut self.has_warm) {
+            let class = self.classes.iter_mut();
+            let mut class = class.filter(|class| class.size == scratch.len());
+            if let Some(last) = class.next().and_then(|class| class.free.last_mut()) {
+                std::mem::swap(last, scratch);
+            }
+        }
     }
 
     /// True exactly when `exchange` would be done for `len` bytes.
@@ -271,6 +287,7 @@ impl BufferPool {
         if self.free_bytes + size <= self.config.max_idle_buffer_memory {
             class.free.push(buffer);
             self.free_bytes += size;
+            self.has_warm |= size == self.config.scratch_size;
         } else {
             self.bytes -= size;
         }
@@ -428,6 +445,27 @@ mod tests {
         // The scratch buffer is of a class, too.
         assert_eq!(sizes, [1000, 1000, 4000, 4000, 16_000, 20_000, 50_014]);
         assert!(pool.lease(50_015).is_none());
+    }
+
+    #[test]
+    fn the_scratch_buffer_is_the_one_that_came_back_last() {
+        let mut pool = BufferPool::new(Arc::new(config().max_idle_buffer_memory(60_000)));
+        let mut scratch = allocate(20_000);
+        let place = scratch.as_ptr();
+        let message = pool.exchange(&mut scratch, 20_000).unwrap();
+        assert_ne!(scratch.as_ptr(), place);
+        pool.warm(&mut scratch);
+        assert_ne!(scratch.as_ptr(), place);
+        // As what the application drops.
+        drop(pool.entrust(message, 0..20_000));
+        pool.warm(&mut scratch);
+        assert_eq!(scratch.as_ptr(), place);
+        assert_eq!((pool.leased(), pool.free_bytes), (0, 26_000));
+        // Nothing has come back since, or nothing of this size.
+        let small = pool.lease(1).unwrap();
+        pool.give_back(small);
+        pool.warm(&mut scratch);
+        assert_eq!(scratch.as_ptr(), place);
     }
 
     #[test]
