@@ -544,50 +544,51 @@ fn with_no_windows_left_messages_stand_alone() {
 }
 
 #[test]
-fn a_compressor_is_for_others_while_the_peer_is_silent() {
-    let config = config(Compression::Dedicated)
-        .heartbeat_interval(Some(Duration::from_millis(50)))
-        .heartbeat_timeout(Duration::from_secs(10));
-    let server = Server::start(config, |_| {});
-    let (mut client, _) = connect(&server, OFFER);
-    let mut zip = Zip::new();
-    // Whatever comes next but pings, which are answered.
-    let mut pings = 0;
-    let next = |client: &mut Client, pings: &mut usize| {
-        let frame = client.read_frame();
-        if frame == Frame::ping(b"") {
-            client.write(&masked_frame(0x8A, b""));
-            *pings += 1;
-            return None;
+fn a_compressor_goes_back_when_it_is_not_used_for_long() {
+    let millis = Duration::from_millis;
+    let idle = millis(20);
+    for (timeout, heartbeat, starts_anew) in [
+        (Some(idle), None, true),
+        // Both have their deadlines, and one timer.
+        (Some(idle), Some(millis(30)), true),
+        (None, None, false),
+    ] {
+        let config = config(Compression::Dedicated)
+            .compression_idle_timeout(timeout)
+            .heartbeat_interval(heartbeat);
+        let server = Server::start(config, |_| {});
+        let (mut client, _) = connect(&server, OFFER);
+        let mut zip = Zip::new();
+        let mut lengths = Vec::new();
+        for number in 1..3 {
+            let message = sentence(number);
+            client.write(&masked_frame(
+                COMPRESSED_TEXT,
+                &zip.pack(message.as_bytes()),
+            ));
+            let echo = loop {
+                let frame = client.read_frame();
+                if frame != Frame::ping(b"") {
+                    break frame;
+                }
+                client.write(&masked_frame(0x8A, b""));
+            };
+            lengths.push(echo.payload.len());
+            // It goes on with the window that it has, whatever is in ours.
+            assert_eq!(zip.unpack(&echo), message.as_bytes());
+            // Longer than it takes to look twice, by the loop's own clock.
+            server.with(move |_, connections| connections.set_timer(6 * idle, 1).unwrap());
+            server.expect("on_timer", |event| {
+                (*event == Event::Timer(1)).then_some(())
+            });
         }
-        Some(frame)
-    };
-    let mut lengths = Vec::new();
-    for (number, silence) in [(1, 0), (2, 2), (3, 0), (4, 2), (5, 0)] {
-        let message = sentence(number);
-        client.write(&masked_frame(
-            COMPRESSED_TEXT,
-            &zip.pack(message.as_bytes()),
-        ));
-        let echo = std::iter::repeat_with(|| next(&mut client, &mut pings));
-        let echo = echo.flatten().next().unwrap();
-        lengths.push(echo.payload.len());
-        // It goes on with the window that it has, whatever is in ours.
-        assert_eq!(zip.unpack(&echo), message.as_bytes());
-        pings = 0;
-        while pings < silence {
-            assert_eq!(next(&mut client, &mut pings), None);
+        if starts_anew {
+            assert!(lengths[0].abs_diff(lengths[1]) < 5, "{lengths:?}");
+        } else {
+            assert!(lengths[1] * 2 < lengths[0], "{lengths:?}");
         }
+        assert_eq!(server.stats().compressors.current, 1);
     }
-    let [first, second, third, fourth, fifth] = lengths[..] else {
-        unreachable!("five messages")
-    };
-    assert!(second * 2 < first && fourth * 2 < third, "{lengths:?}");
-    assert!(
-        first.abs_diff(third) < 5 && third.abs_diff(fifth) < 5,
-        "{lengths:?}"
-    );
-    assert_eq!(server.stats().compressors.current, 1);
 }
 
 #[test]

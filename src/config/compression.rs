@@ -12,8 +12,8 @@ pub enum Compression {
     /// Every connection keeps its windows from message to message, which makes small messages that resemble each other much
     /// smaller. They are made for the first compressed message, in each direction; a connection that has exchanged none costs
     /// none. [`max_compression_contexts`](crate::Config::max_compression_contexts) bounds how many there may be; a connection
-    /// that finds none left when it opens is treated as with `Shared`. One whose peer stays silent, and which sends nothing that
-    /// is compressed, for two [heartbeats](crate::Config::heartbeat_interval) lends its compressor to others, and starts anew with
-    /// the next message.
+    /// that finds none left when it opens is treated as with `Shared`. One that has compressed nothing for
+    /// [`compression_idle_timeout`](crate::Config::compression_idle_timeout) gives its compressor back, and starts anew with the
+    /// next message.
     Dedicated,
 }

@@ -120,6 +120,12 @@ settings! {
     /// when a connection opens, which takes no memory, and made for its first compressed message. A connection that finds none
     /// left has its messages compressed one by one. Default 1,024.
     max_compression_contexts: usize = 1024;
+    /// Windows that are kept for the next connection while nobody has them, in each direction; what comes back above it is
+    /// freed. Default 4.
+    max_idle_compression_contexts: usize = 4;
+    /// Time after which a connection that has compressed nothing gives its compressor back; it may be twice as long. Its next
+    /// message starts anew, which every sender may. `None`: when it ends. Default 60 s.
+    compression_idle_timeout: Option<Duration> = Some(Duration::from_secs(60));
 
     // Sending.
 

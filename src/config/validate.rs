@@ -258,7 +258,14 @@ impl Config {
             self.max_compression_contexts,
             0,
             Self::MAX_CONNECTIONS,
-        )
+        )?;
+        within(
+            "max_idle_compression_contexts",
+            self.max_idle_compression_contexts,
+            0,
+            Self::MAX_CONNECTIONS,
+        )?;
+        duration("compression_idle_timeout", self.compression_idle_timeout)
     }
 
     fn check_times(&self) -> Result<(), ConfigError> {
@@ -404,6 +411,12 @@ mod tests {
             }),
             ("max_compression_contexts", |c| {
                 c.max_compression_contexts = Config::MAX_CONNECTIONS + 1
+            }),
+            ("max_idle_compression_contexts", |c| {
+                c.max_idle_compression_contexts = Config::MAX_CONNECTIONS + 1
+            }),
+            ("compression_idle_timeout", |c| {
+                c.compression_idle_timeout = Some(Duration::ZERO)
             }),
             ("send_queue", |c| c.send_queue = 0),
             ("max_backlog", |c| c.max_backlog = 0),

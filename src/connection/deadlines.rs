@@ -33,6 +33,8 @@ pub(crate) enum Due {
     HeartbeatTimeout,
     IdleTimeout,
     CloseTimeout,
+    /// Find out whether the compressor is still used.
+    Compressor,
 }
 
 impl Deadlines {
@@ -78,7 +80,7 @@ impl Deadlines {
     }
 }
 
-fn earlier(a: Option<Instant>, b: Option<Instant>) -> Option<Instant> {
+pub(super) fn earlier(a: Option<Instant>, b: Option<Instant>) -> Option<Instant> {
     match (a, b) {
         (Some(a), Some(b)) => Some(a.min(b)),
         (a, b) => a.or(b),

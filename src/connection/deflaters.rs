@@ -1,3 +1,5 @@
+use std::time::Instant;
+
 use crate::{
     config::{Compression, Config},
     memory::Occupancy,
@@ -21,8 +23,15 @@ pub(crate) struct Deflaters {
     pub(super) decompressor: Decompressor,
     /// Where a message is compressed before it is known how long it becomes.
     pub(super) space: Box<[u8]>,
-    compressors: Lending<Compressor>,
+    compressors: Lending<OwnCompressor>,
     decompressors: Lending<Decompressor>,
+}
+
+/// The compressor of a connection that keeps its window.
+pub(crate) struct OwnCompressor {
+    pub(super) compressor: Compressor,
+    /// When it is to be found out whether it is still used. `None` until that is known.
+    pub(super) look_at: Option<Instant>,
 }
 
 /// What a connection has agreed on with its peer. What it is to keep is reserved for it, and made for its first message.
@@ -90,8 +99,8 @@ impl Deflaters {
             alone: Default::default(),
             decompressor: Decompressor::new(),
             space: vec![0; config.large_buffer_size].into_boxed_slice(),
-            compressors: Lending::new(max),
-            decompressors: Lending::new(max),
+            compressors: Lending::new(max, config.max_idle_compression_contexts),
+            decompressors: Lending::new(max, config.max_idle_compression_contexts),
         }))
     }
 
@@ -177,11 +186,16 @@ impl Deflaters {
     }
 
     /// The compressor that was reserved for a connection, for its first message.
-    pub(super) fn lend_compressor(&mut self, window: SendWindow) -> Option<Box<Compressor>> {
+    pub(super) fn lend_compressor(&mut self, window: SendWindow) -> Option<Box<OwnCompressor>> {
         let (level, bits, memory_level) = (self.level, window.bits(), self.memory_level);
         self.compressors.lend(
-            |compressor| compressor.window_bits() == bits,
-            || Compressor::new(level, bits, memory_level).ok(),
+            |own| own.window_bits() == bits,
+            || {
+                Some(OwnCompressor {
+                    compressor: Compressor::new(level, bits, memory_level).ok()?,
+                    look_at: None,
+                })
+            },
         )
     }
 
@@ -192,20 +206,20 @@ impl Deflaters {
     }
 
     /// A connection has no use for its compressor for now. What was reserved for it stays so.
-    pub(super) fn give_back_compressor(&mut self, mut compressor: Box<Compressor>) {
-        compressor.reset();
-        self.compressors.give_back(compressor);
+    pub(super) fn give_back_compressor(&mut self, mut own: Box<OwnCompressor>) {
+        own.renew();
+        self.compressors.give_back(own);
     }
 
     /// The connection is over, or never began.
     pub(crate) fn take_back(
         &mut self,
         agreement: &Agreement,
-        mut compressor: Option<Box<Compressor>>,
+        mut compressor: Option<Box<OwnCompressor>>,
         mut decompressor: Option<Box<Decompressor>>,
     ) {
         if agreement.window.is_kept() {
-            compressor.iter_mut().for_each(|it| it.reset());
+            compressor.iter_mut().for_each(|it| it.renew());
             self.compressors.take_back(compressor);
         }
         if agreement.keeps_peers {
@@ -232,10 +246,24 @@ impl Deflaters {
     }
 }
 
+impl OwnCompressor {
+    fn window_bits(&self) -> u8 {
+        self.compressor.window_bits()
+    }
+
+    /// As good as new, for the next connection.
+    fn renew(&mut self) {
+        self.compressor.reset();
+        self.look_at = None;
+    }
+}
+
 /// Things that are reserved, made or lent when they are first needed, and kept for the next one. To reserve one takes no memory,
 /// and who has reserved one gets it.
 struct Lending<T> {
+    /// No more than `max_free`: the others are freed.
     free: Vec<Box<T>>,
+    max_free: usize,
     /// How many are with those who have reserved them.
     lent: usize,
     /// Of what is reserved.
@@ -243,9 +271,10 @@ struct Lending<T> {
 }
 
 impl<T> Lending<T> {
-    fn new(max: usize) -> Self {
+    fn new(max: usize, max_free: usize) -> Self {
         Self {
             free: Vec::new(),
+            max_free,
             lent: 0,
             occupancy: Occupancy {
                 max,
@@ -300,7 +329,9 @@ impl<T> Lending<T> {
     /// What was lent is for others, until it is needed again.
     fn give_back(&mut self, lent: Box<T>) {
         self.lent -= 1;
-        self.free.push(lent);
+        if self.free.len() < self.max_free {
+            self.free.push(lent);
+        }
     }
 }
 

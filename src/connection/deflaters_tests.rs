@@ -1,4 +1,4 @@
-use std::{sync::Arc, time::Instant};
+use std::{sync::Arc, time::Duration};
 
 use rand_chacha::{
     ChaCha8Rng,
@@ -6,7 +6,7 @@ use rand_chacha::{
 };
 
 use super::{
-    super::{CloseCause, Link, Pools},
+    super::{CloseCause, Due, Link, Pools, Timeouts},
     *,
 };
 use crate::protocol::{InflateStep, Inflating};
@@ -119,7 +119,7 @@ fn a_client_reserves_what_it_may_have_to_inflate() {
 /// A connection, and what was made for it.
 type Connection = (
     Agreement,
-    Option<Box<Compressor>>,
+    Option<Box<OwnCompressor>>,
     Option<Box<Decompressor>>,
 );
 
@@ -181,18 +181,23 @@ struct Pair {
     link: Link,
     pools: Pools,
     peer: Decompressor,
+    start: Instant,
 }
+
+const IDLE: Duration = Duration::from_secs(5);
 
 impl Pair {
     fn new() -> Self {
         let config = Config::default().compression(Compression::Dedicated);
+        let start = Instant::now();
         let mut pools = Pools::new(&Arc::new(config), true);
-        let mut link = Link::new(Role::Server, Instant::now());
+        let mut link = Link::new(Role::Server, start);
         link.agree(&pools.agree(&mut Some(params(15))));
         Self {
             link,
             pools,
             peer: Decompressor::new(),
+            start,
         }
     }
 
@@ -213,8 +218,11 @@ impl Pair {
         len
     }
 
-    fn rest(&mut self) {
-        self.link.outbox.rest(&mut self.pools);
+    /// The time is up to find out whether the compressor is still used.
+    fn look(&mut self) {
+        let (outbox, next) = (&mut self.link.outbox, self.start + IDLE);
+        outbox.look(next, &mut self.pools);
+        assert_eq!(outbox.look_at(), outbox.compressor.as_ref().map(|_| next));
     }
 
     /// Compressors that are lent, and those that wait.
@@ -227,27 +235,81 @@ impl Pair {
 fn a_compressor_that_is_not_used_for_long_is_for_others_and_the_peer_need_not_know() {
     let mut pair = Pair::new();
     let message = b"something that is not said for the first time, nor for the last".repeat(2);
-    pair.rest();
+    pair.look();
     assert_eq!(pair.compressors(), (0, 0));
     for _ in 0..3 {
         let first = pair.say(&message);
         assert!(pair.say(&message) * 4 < first);
         // It was used until just now.
-        pair.rest();
+        pair.look();
         assert_eq!(pair.compressors(), (1, 0));
         assert!(pair.say(&message) * 4 < first);
-        pair.rest();
-        pair.rest();
+        pair.look();
+        pair.look();
         assert_eq!(pair.compressors(), (0, 1));
-        pair.rest();
+        pair.look();
         let deflaters = pair.pools.deflaters.as_ref().unwrap();
         assert_eq!(reserved(deflaters), (1, 1));
     }
     pair.say(&message);
-    pair.rest();
-    pair.rest();
+    pair.look();
+    pair.look();
     pair.link
         .end(CloseCause::EndOfStream, &mut pair.pools, drop);
     let deflaters = pair.pools.deflaters.as_ref().unwrap();
     assert_eq!((reserved(deflaters), pair.compressors()), ((0, 0), (0, 1)));
+}
+
+#[test]
+fn a_deadline_says_when_to_look_after_a_compressor() {
+    let mut pair = Pair::new();
+    let start = pair.start;
+    let second = Duration::from_secs(1);
+    let timeouts = Timeouts {
+        idle: Some(8 * second),
+        heartbeat_interval: None,
+        heartbeat_timeout: second,
+        close: second,
+    };
+    let closes = Due::Later(Some(start + 8 * second));
+    assert_eq!(pair.link.due(start + 7 * second, &timeouts), closes);
+    pair.say(&[b'a'; 100]);
+    // Nobody has said when yet.
+    assert_eq!(pair.link.due(start + 7 * second, &timeouts), closes);
+    pair.link.outbox.look_later(start + IDLE);
+    let looks = Due::Later(Some(start + IDLE));
+    assert_eq!(pair.link.due(start + 4 * second, &timeouts), looks);
+    assert_eq!(pair.link.due(start + IDLE, &timeouts), Due::Compressor);
+    // As long as it is due, whatever else is.
+    assert_eq!(
+        pair.link.due(start + 9 * second, &timeouts),
+        Due::Compressor
+    );
+    pair.look();
+    pair.look();
+    assert_eq!(pair.link.due(start + 7 * second, &timeouts), closes);
+}
+
+#[test]
+fn no_more_than_the_bound_are_kept_while_nobody_has_them() {
+    for bound in 0..3 {
+        let config = Config::default()
+            .compression(Compression::Dedicated)
+            .max_idle_compression_contexts(bound);
+        let mut deflaters = Deflaters::new(&config).unwrap();
+        let mut open: Vec<_> = (0..4)
+            .map(|_| {
+                let agreement = deflaters.accept(&mut params(15));
+                let compressor = deflaters.lend_compressor(agreement.window);
+                (agreement, compressor, deflaters.lend_decompressor())
+            })
+            .collect();
+        for left in (0..4).rev() {
+            let (agreement, compressor, decompressor) = open.pop().unwrap();
+            deflaters.take_back(&agreement, compressor, decompressor);
+            let kept = (left, bound.min(4 - left));
+            assert_eq!(made(&deflaters), (kept, kept));
+            assert_eq!(reserved(&deflaters), (left, left));
+        }
+    }
 }

@@ -1,8 +1,10 @@
 use std::time::Instant;
 
 use super::{
-    Agreement, Close, CloseCause, Initiator, InvalidCloseCode, Pools, Sent, deadlines::Deadlines,
-    inbox::Inbox, outbox::Outbox,
+    Agreement, Close, CloseCause, Due, Initiator, InvalidCloseCode, Pools, Sent, Timeouts,
+    deadlines::{Deadlines, earlier},
+    inbox::Inbox,
+    outbox::Outbox,
 };
 use crate::protocol::{CloseCode, ClosePayload, Decompressor, Role, State};
 
@@ -45,6 +47,18 @@ impl Link {
     pub(crate) fn agree(&mut self, agreement: &Agreement) {
         self.outbox.window = agreement.window;
         self.keeps_peers = agreement.keeps_peers;
+    }
+
+    /// What is due at `now`. A due heartbeat counts as sent.
+    pub(crate) fn due(&mut self, now: Instant, timeouts: &Timeouts) -> Due {
+        let look_at = self.outbox.look_at();
+        if look_at.is_some_and(|at| at <= now) {
+            return Due::Compressor;
+        }
+        match self.deadlines.poll(now, timeouts) {
+            Due::Later(at) => Due::Later(earlier(at, look_at)),
+            due => due,
+        }
     }
 
     /// True exactly when messages may be compressed.

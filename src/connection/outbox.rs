@@ -3,7 +3,7 @@ use std::io::{self, Write};
 use super::{
     Frames, Payload, Pools, SendError, SendErrorKind, Sent,
     copies::DIRECT_WRITE_MIN,
-    deflaters::SendWindow,
+    deflaters::{OwnCompressor, SendWindow},
     fan::Share,
     frames::Encoded,
     output::Output,
@@ -11,7 +11,7 @@ use super::{
     segment::{Message, Segment, Walk},
 };
 use crate::protocol::{
-    ClosePayload, Compressor, FrameHeader, MAX_CONTROL_PAYLOAD, MessageKind, Opcode, Outgoing, Role,
+    ClosePayload, FrameHeader, MAX_CONTROL_PAYLOAD, MessageKind, Opcode, Outgoing, Role,
 };
 
 /// What waits to be written on a connection.
@@ -32,7 +32,7 @@ pub(crate) struct Outbox {
     /// What messages are compressed with.
     pub(super) window: SendWindow,
     /// `Some` from the first compressed message on if our window is kept, until there is nothing to compress for long.
-    pub(super) compressor: Option<Box<Compressor>>,
+    pub(super) compressor: Option<Box<OwnCompressor>>,
 }
 
 /// The bounds of a connection's backlog, as configured.

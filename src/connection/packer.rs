@@ -1,3 +1,5 @@
+use std::time::Instant;
+
 use super::{Payload, Pools, deflaters::SendWindow, outbox::Outbox};
 use crate::{
     memory::Buffer,
@@ -79,7 +81,7 @@ impl Outbox {
         }
         self.window.note_use();
         let packed_len = match &mut self.compressor {
-            Some(own) => own.compress(message, room, true),
+            Some(own) => own.compressor.compress(message, room, true),
             None => deflaters
                 .alone(self.window.bits())
                 .and_then(|compressor| compressor.compress(message, room, false)),
@@ -97,13 +99,33 @@ impl Outbox {
         None
     }
 
-    /// The peer is silent. A compressor that was not used since the last time is for others: the next message starts anew, as a
-    /// sender may at any time, and the peer need not know. What it inflates with has to stay as it is.
-    pub(crate) fn rest(&mut self, pools: &mut Pools) {
-        if self.window.take_use() {
-            return;
+    /// When [`Outbox::look`] is due.
+    #[inline]
+    pub(super) fn look_at(&self) -> Option<Instant> {
+        self.compressor.as_ref()?.look_at
+    }
+
+    /// True exactly when a compressor was lent of which it is not known when to look after it.
+    #[inline]
+    pub(crate) fn has_new_compressor(&self) -> bool {
+        let own = self.compressor.as_ref();
+        own.is_some_and(|own| own.look_at.is_none())
+    }
+
+    /// The compressor is to be looked after at `next`, if there is one.
+    pub(crate) fn look_later(&mut self, next: Instant) {
+        if let Some(own) = &mut self.compressor {
+            own.look_at = Some(next);
         }
-        if let (Some(own), Some(deflaters)) = (self.compressor.take(), &mut pools.deflaters) {
+    }
+
+    /// A compressor that was not used since the last time is for others: the next message starts anew, as a sender may at any
+    /// time, and the peer need not know. What it inflates with has to stay as it is. One that was used is looked after at `next`.
+    pub(crate) fn look(&mut self, next: Instant, pools: &mut Pools) {
+        if self.window.take_use() {
+            self.look_later(next);
+        } else if let (Some(own), Some(deflaters)) = (self.compressor.take(), &mut pools.deflaters)
+        {
             deflaters.give_back_compressor(own);
         }
     }
@@ -111,7 +133,7 @@ impl Outbox {
     /// The peer's window and ours are not the same any more: ours starts anew, which the peer need not know.
     pub(super) fn forget_window(&mut self) {
         if let Some(own) = &mut self.compressor {
-            own.reset();
+            own.compressor.reset();
         }
     }
 }

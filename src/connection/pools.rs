@@ -1,12 +1,17 @@
 use std::sync::Arc;
 
 use super::{
-    Agreement, cork::Cork, deflaters::Deflaters, fan::Fan, inbox::Unfinished, queue::Queue,
+    Agreement,
+    cork::Cork,
+    deflaters::{Deflaters, OwnCompressor},
+    fan::Fan,
+    inbox::Unfinished,
+    queue::Queue,
 };
 use crate::{
     config::Config,
     memory::{Buffer, BufferPool, Recycler},
-    protocol::{Compressor, Decompressor, DeflateParams, MaskKeys},
+    protocol::{Decompressor, DeflateParams, MaskKeys},
 };
 
 /// What connections lease and draw from.
@@ -67,7 +72,7 @@ impl Pools {
     pub(crate) fn take_back(
         &mut self,
         agreement: &Agreement,
-        compressor: Option<Box<Compressor>>,
+        compressor: Option<Box<OwnCompressor>>,
         decompressor: Option<Box<Decompressor>>,
     ) {
         if let Some(deflaters) = &mut self.deflaters {

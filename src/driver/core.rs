@@ -321,11 +321,7 @@ impl Wire {
     /// Sets, moves or stops the timer, after something has changed that its deadline depends on. Returns what is due at
     /// once, if anything is.
     pub(crate) fn arm(&mut self, id: ConnId, shared: &mut Shared) -> Option<Due> {
-        match self
-            .link
-            .deadlines
-            .poll(shared.now, &shared.settings.timeouts())
-        {
+        match self.link.due(shared.now, &shared.settings.timeouts()) {
             Due::Later(Some(at)) => {
                 let moved = self
                     .timer
@@ -340,6 +336,31 @@ impl Wire {
                 None
             }
             due => Some(due),
+        }
+    }
+
+    /// Something was sent: if a compressor was lent for it, it is known from now on when to look after it.
+    #[inline]
+    pub(super) fn watch_compressor(&mut self, id: ConnId, shared: &mut Shared) {
+        if self.link.outbox.has_new_compressor() {
+            self.watch_new_compressor(id, shared);
+        }
+    }
+
+    #[cold]
+    fn watch_new_compressor(&mut self, id: ConnId, shared: &mut Shared) {
+        if let Some(idle) = shared.settings.config.compression_idle_timeout {
+            self.link.outbox.look_later(shared.now + idle);
+            // What is due already has its timer.
+            let _ = self.arm(id, shared);
+        }
+    }
+
+    /// A compressor that is not used any more is for others.
+    pub(super) fn look_after_compressor(&mut self, shared: &mut Shared) {
+        if let Some(idle) = shared.settings.config.compression_idle_timeout {
+            let next = shared.now + idle;
+            self.link.outbox.look(next, &mut shared.pools);
         }
     }
 

@@ -15,10 +15,14 @@ pub(crate) fn handle_deadline<S>(core: &mut Core<S>, id: ConnId) {
     if wire.flags.readable && wire.flags.hold_reading() {
         let _ = wire.link.deadlines.heard(shared.now);
     }
-    match wire.arm(id, shared) {
+    let mut due = wire.arm(id, shared);
+    if due == Some(Due::Compressor) {
+        wire.look_after_compressor(shared);
+        due = wire.arm(id, shared);
+    }
+    match due {
         None => {}
         Some(Due::Heartbeat) => {
-            wire.link.outbox.rest(&mut shared.pools);
             // With a full ring the peer has a ping to answer anyway.
             if wire
                 .link
@@ -44,6 +48,8 @@ pub(crate) fn handle_deadline<S>(core: &mut Core<S>, id: ConnId) {
             );
         }
         // The cause was noted when closing began.
-        Some(Due::CloseTimeout | Due::Later(_)) => wire.end(id, CloseCause::Application, shared),
+        Some(Due::CloseTimeout | Due::Compressor | Due::Later(_)) => {
+            wire.end(id, CloseCause::Application, shared)
+        }
     }
 }

@@ -80,6 +80,7 @@ impl Sender<'_> {
             .link
             .outbox
             .send(kind, payload, &settings.send_limits(), pools);
+        self.wire.watch_compressor(self.id, self.shared);
         match result {
             Ok(()) => {
                 self.staged_message(len);
@@ -155,6 +156,7 @@ impl Sender<'_> {
             .send_copy(kind, parts, limits, pools, out, |payload| {
                 notices.sent(id, payload)
             });
+        self.wire.watch_compressor(id, self.shared);
         let len = parts.iter().map(|part| part.len()).sum();
         match result {
             Ok(()) => self.staged_message(len),

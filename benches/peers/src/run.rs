@@ -37,6 +37,8 @@ const COUNTED_MESSAGES: usize = 4000;
 /// Messages of each connection before its memory is looked at.
 const TRAFFIC_ROUNDS: usize = 2;
 const TRAFFIC_SIZE: usize = 16 * 1024;
+/// Time that passes before it is looked at.
+const UNTIL_IDLE: Duration = Duration::from_secs(1);
 
 pub(crate) fn run(scenario: &Scenario, peer: Peer, times: Times, pace: f64) -> Outcome<Run> {
     match scenario.measure {
@@ -146,6 +148,7 @@ fn memory(scenario: &Scenario, peer: Peer) -> Outcome<Run> {
     for _ in 0..TRAFFIC_ROUNDS {
         load.round(0..scenario.connections, &traffic)?;
     }
+    std::thread::sleep(UNTIL_IDLE);
     let after = server.resident()?;
     let per = |bytes: u64| bytes.saturating_sub(before) as f64 / scenario.connections as f64;
     Ok(Run {

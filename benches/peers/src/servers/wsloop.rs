@@ -22,6 +22,9 @@ const LARGE_TURN: usize = 16 * 1024 * 1024;
 /// The messages that are under way on a connection.
 const SEND_QUEUE: usize = 16;
 
+/// The tables know of connections that are under load and of such as have been idle for a second.
+const COMPRESSION_IDLE: Duration = Duration::from_millis(250);
+
 struct Echo;
 
 impl Handler for Echo {
@@ -72,6 +75,7 @@ fn run(mut app: impl Handler<Session = ()>, options: &Options) -> Result<(), Box
         .max_message_size(MAX_MESSAGE)
         .max_backlog(MAX_MESSAGE)
         .send_queue(SEND_QUEUE)
+        .compression_idle_timeout(Some(COMPRESSION_IDLE))
         .compression(match options.deflate {
             Deflate::Off => Compression::Off,
             Deflate::Shared => Compression::Shared,
