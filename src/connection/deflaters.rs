@@ -31,7 +31,7 @@ pub(crate) struct Deflaters {
 pub(crate) struct OwnCompressor {
     pub(super) compressor: Compressor,
     /// When it is to be found out whether it is still used. `None` until that is known.
-    pub(super) look_at: Option<Instant>,
+    pub(super) check_at: Option<Instant>,
 }
 
 /// What a connection has agreed on with its peer. What it is to keep is reserved for it, and made for its first message.
@@ -193,7 +193,7 @@ impl Deflaters {
             || {
                 Some(OwnCompressor {
                     compressor: Compressor::new(level, bits, memory_level).ok()?,
-                    look_at: None,
+                    check_at: None,
                 })
             },
         )
@@ -254,7 +254,7 @@ impl OwnCompressor {
     /// As good as new, for the next connection.
     fn renew(&mut self) {
         self.compressor.reset();
-        self.look_at = None;
+        self.check_at = None;
     }
 }
 

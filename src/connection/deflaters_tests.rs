@@ -219,10 +219,10 @@ impl Pair {
     }
 
     /// The time is up to find out whether the compressor is still used.
-    fn look(&mut self) {
+    fn check(&mut self) {
         let (outbox, next) = (&mut self.link.outbox, self.start + IDLE);
-        outbox.look(next, &mut self.pools);
-        assert_eq!(outbox.look_at(), outbox.compressor.as_ref().map(|_| next));
+        outbox.check_compressor(next, &mut self.pools);
+        assert_eq!(outbox.check_at(), outbox.compressor.as_ref().map(|_| next));
     }
 
     /// Compressors that are lent, and those that wait.
@@ -235,25 +235,25 @@ impl Pair {
 fn a_compressor_that_is_not_used_for_long_is_for_others_and_the_peer_need_not_know() {
     let mut pair = Pair::new();
     let message = b"something that is not said for the first time, nor for the last".repeat(2);
-    pair.look();
+    pair.check();
     assert_eq!(pair.compressors(), (0, 0));
     for _ in 0..3 {
         let first = pair.say(&message);
         assert!(pair.say(&message) * 4 < first);
         // It was used until just now.
-        pair.look();
+        pair.check();
         assert_eq!(pair.compressors(), (1, 0));
         assert!(pair.say(&message) * 4 < first);
-        pair.look();
-        pair.look();
+        pair.check();
+        pair.check();
         assert_eq!(pair.compressors(), (0, 1));
-        pair.look();
+        pair.check();
         let deflaters = pair.pools.deflaters.as_ref().unwrap();
         assert_eq!(reserved(deflaters), (1, 1));
     }
     pair.say(&message);
-    pair.look();
-    pair.look();
+    pair.check();
+    pair.check();
     pair.link
         .end(CloseCause::EndOfStream, &mut pair.pools, drop);
     let deflaters = pair.pools.deflaters.as_ref().unwrap();
@@ -276,7 +276,7 @@ fn a_deadline_says_when_to_look_after_a_compressor() {
     pair.say(&[b'a'; 100]);
     // Nobody has said when yet.
     assert_eq!(pair.link.due(start + 7 * second, &timeouts), closes);
-    pair.link.outbox.look_later(start + IDLE);
+    pair.link.outbox.check_compressor_at(start + IDLE);
     let looks = Due::Later(Some(start + IDLE));
     assert_eq!(pair.link.due(start + 4 * second, &timeouts), looks);
     assert_eq!(pair.link.due(start + IDLE, &timeouts), Due::Compressor);
@@ -285,8 +285,8 @@ fn a_deadline_says_when_to_look_after_a_compressor() {
         pair.link.due(start + 9 * second, &timeouts),
         Due::Compressor
     );
-    pair.look();
-    pair.look();
+    pair.check();
+    pair.check();
     assert_eq!(pair.link.due(start + 7 * second, &timeouts), closes);
 }
 

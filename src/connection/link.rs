@@ -51,12 +51,12 @@ impl Link {
 
     /// What is due at `now`. A due heartbeat counts as sent.
     pub(crate) fn due(&mut self, now: Instant, timeouts: &Timeouts) -> Due {
-        let look_at = self.outbox.look_at();
-        if look_at.is_some_and(|at| at <= now) {
+        let check_at = self.outbox.check_at();
+        if check_at.is_some_and(|at| at <= now) {
             return Due::Compressor;
         }
         match self.deadlines.poll(now, timeouts) {
-            Due::Later(at) => Due::Later(earlier(at, look_at)),
+            Due::Later(at) => Due::Later(earlier(at, check_at)),
             due => due,
         }
     }

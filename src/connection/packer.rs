@@ -99,31 +99,31 @@ impl Outbox {
         None
     }
 
-    /// When [`Outbox::look`] is due.
+    /// When [`Outbox::check_compressor`] is due.
     #[inline]
-    pub(super) fn look_at(&self) -> Option<Instant> {
-        self.compressor.as_ref()?.look_at
+    pub(super) fn check_at(&self) -> Option<Instant> {
+        self.compressor.as_ref()?.check_at
     }
 
-    /// True exactly when a compressor was lent of which it is not known when to look after it.
+    /// True exactly when a compressor was lent of which it is not known when to check it.
     #[inline]
     pub(crate) fn has_new_compressor(&self) -> bool {
         let own = self.compressor.as_ref();
-        own.is_some_and(|own| own.look_at.is_none())
+        own.is_some_and(|own| own.check_at.is_none())
     }
 
-    /// The compressor is to be looked after at `next`, if there is one.
-    pub(crate) fn look_later(&mut self, next: Instant) {
+    /// The compressor is to be checked at `next`, if there is one.
+    pub(crate) fn check_compressor_at(&mut self, next: Instant) {
         if let Some(own) = &mut self.compressor {
-            own.look_at = Some(next);
+            own.check_at = Some(next);
         }
     }
 
     /// A compressor that was not used since the last time is for others: the next message starts anew, as a sender may at any
-    /// time, and the peer need not know. What it inflates with has to stay as it is. One that was used is looked after at `next`.
-    pub(crate) fn look(&mut self, next: Instant, pools: &mut Pools) {
+    /// time, and the peer need not know. What it inflates with has to stay as it is. One that was used is checked again at `next`.
+    pub(crate) fn check_compressor(&mut self, next: Instant, pools: &mut Pools) {
         if self.window.take_use() {
-            self.look_later(next);
+            self.check_compressor_at(next);
         } else if let (Some(own), Some(deflaters)) = (self.compressor.take(), &mut pools.deflaters)
         {
             deflaters.give_back_compressor(own);

@@ -44,7 +44,7 @@ pub(crate) struct Slot<S> {
 pub(crate) struct Wire {
     pub(crate) stream: Stream,
     pub(crate) link: Link,
-    /// Set exactly while `deadlines` wait for something.
+    /// Set exactly while something is due later.
     pub(crate) timer: Option<TimerId>,
     pub(crate) flags: Flags,
 }
@@ -339,7 +339,7 @@ impl Wire {
         }
     }
 
-    /// Something was sent: if a compressor was lent for it, it is known from now on when to look after it.
+    /// Something was sent: if a compressor was lent for it, it is known from now on when to check it.
     #[inline]
     pub(super) fn watch_compressor(&mut self, id: ConnId, shared: &mut Shared) {
         if self.link.outbox.has_new_compressor() {
@@ -350,17 +350,17 @@ impl Wire {
     #[cold]
     fn watch_new_compressor(&mut self, id: ConnId, shared: &mut Shared) {
         if let Some(idle) = shared.settings.config.compression_idle_timeout {
-            self.link.outbox.look_later(shared.now + idle);
+            self.link.outbox.check_compressor_at(shared.now + idle);
             // What is due already has its timer.
             let _ = self.arm(id, shared);
         }
     }
 
     /// A compressor that is not used any more is for others.
-    pub(super) fn look_after_compressor(&mut self, shared: &mut Shared) {
+    pub(super) fn check_compressor(&mut self, shared: &mut Shared) {
         if let Some(idle) = shared.settings.config.compression_idle_timeout {
             let next = shared.now + idle;
-            self.link.outbox.look(next, &mut shared.pools);
+            self.link.outbox.check_compressor(next, &mut shared.pools);
         }
     }
 

@@ -17,7 +17,7 @@ pub(crate) fn handle_deadline<S>(core: &mut Core<S>, id: ConnId) {
     }
     let mut due = wire.arm(id, shared);
     if due == Some(Due::Compressor) {
-        wire.look_after_compressor(shared);
+        wire.check_compressor(shared);
         due = wire.arm(id, shared);
     }
     match due {
