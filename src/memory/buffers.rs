@@ -36,13 +36,13 @@ pub(crate) struct BufferPool {
     peak_bytes: usize,
     /// Made when the first buffer is entrusted to the application.
     home: Option<Arc<Home>>,
-    /// True when the last free buffer of the scratch buffer's size has just come back: its contents are in the cache.
-    has_warm: bool,
 }
 
 struct Class {
     size: usize,
     free: Vec<Buffer>,
+    /// True when the last free buffer has come back since it was asked for: what it holds is in the cache.
+    is_warm: bool,
     leased: usize,
     peak: usize,
 }
@@ -66,7 +66,6 @@ impl BufferPool {
             free_bytes: 0,
             peak_bytes: 0,
             home: None,
-            has_warm: false,
             config,
         };
         pool.preheat(READ, pool.config.initial_read_buffers);
@@ -105,6 +104,7 @@ impl BufferPool {
             None => self.allocate_within_budget(index)?,
         };
         let class = &mut self.classes[index];
+        class.is_warm = false;
         class.leased += 1;
         class.peak = class.peak.max(class.leased);
         self.invariants();
@@ -150,12 +150,12 @@ impl BufferPool {
     /// next message is then read to where the last one was, which is in the cache.
     pub(crate) fn warm(&mut self, scratch: &mut Buffer) {
         self.reclaim();
-        if std::mem::take(&mut self.has_warm) {
-            let class = self.classes.iter_mut();
-            let mut class = class.filter(|class| class.size == scratch.len());
-            if let Some(last) = class.next().and_then(|class| class.free.last_mut()) {
-                std::mem::swap(last, scratch);
-            }
+        let mut classes = self.classes.iter_mut();
+        let Some(class) = classes.find(|class| class.size == scratch.len()) else {
+            return;
+        };
+        if let (true, Some(last)) = (std::mem::take(&mut class.is_warm), class.free.last_mut()) {
+            std::mem::swap(last, scratch);
         }
     }
 
@@ -287,7 +287,7 @@ impl BufferPool {
         if self.free_bytes + size <= self.config.max_idle_buffer_memory {
             class.free.push(buffer);
             self.free_bytes += size;
-            self.has_warm |= size == self.config.scratch_size;
+            class.is_warm = true;
         } else {
             self.bytes -= size;
         }
@@ -396,6 +396,7 @@ impl Class {
         Self {
             size,
             free: Vec::new(),
+            is_warm: false,
             leased: 0,
             peak: 0,
         }
