@@ -597,6 +597,40 @@ fn a_compressor_goes_back_when_it_is_not_used_for_long() {
     }
 }
 
+/// A compressor that is lent moves the connection's timer, and takes nothing away from what that is there for.
+#[test]
+fn a_heartbeat_that_is_due_is_sent_when_a_compressor_is_lent_as_well() {
+    let interval = Duration::from_millis(50);
+    let config = config(Compression::Dedicated).heartbeat_interval(Some(interval));
+    let server = Server::start(config, |app| {
+        app.on_message = Some(Box::new(|conn, message| {
+            let text = message.as_bytes().to_vec();
+            conn.connections().for_each(|conn| {
+                conn.send_copy(MessageKind::Text, &text).unwrap();
+            });
+        }));
+    });
+    let (mut silent, _) = connect(&server, OFFER);
+    let (mut other, _) = connect(&server, OFFER);
+    let text = sentence(1);
+    let held = server.hold();
+    other.write(&masked_frame(TEXT, text.as_bytes()));
+    // It is due now, and in the turn that begins then the message is found before the timers are.
+    std::thread::sleep(2 * interval);
+    drop(held);
+    let mut zip = Zip::new();
+    let (mut pings, mut messages) = (0, 0);
+    while pings < 1 || messages < 1 {
+        let frame = silent.read_frame();
+        if frame == Frame::ping(b"") {
+            pings += 1;
+        } else {
+            assert_eq!(zip.unpack(&frame), text.as_bytes());
+            messages += 1;
+        }
+    }
+}
+
 #[test]
 fn a_compressed_message_comes_in_one_piece() {
     let server = Server::start(config(Compression::Dedicated), |app| {

@@ -350,9 +350,13 @@ impl Wire {
     #[cold]
     fn watch_new_compressor(&mut self, id: ConnId, shared: &mut Shared) {
         if let Some(idle) = shared.settings.config.compression_idle_timeout {
-            self.link.outbox.check_compressor_at(shared.now + idle);
-            // What is due already has its timer.
-            let _ = self.arm(id, shared);
+            let at = shared.now + idle;
+            self.link.outbox.check_compressor_at(at);
+            // Nothing is asked what is due: a heartbeat that is counts as sent then, and would not be.
+            let timers = &mut shared.timers;
+            if !self.timer.is_some_and(|timer| timers.advance(timer, at)) {
+                self.timer = Some(timers.insert(at, Timer::Connection(id)));
+            }
         }
     }
 

@@ -21,7 +21,7 @@ pub(crate) fn handle_deadline<S>(core: &mut Core<S>, id: ConnId) {
         due = wire.arm(id, shared);
     }
     match due {
-        None => {}
+        None | Some(Due::Compressor) => {}
         Some(Due::Heartbeat) => {
             // With a full ring the peer has a ping to answer anyway.
             if wire
@@ -48,8 +48,6 @@ pub(crate) fn handle_deadline<S>(core: &mut Core<S>, id: ConnId) {
             );
         }
         // The cause was noted when closing began.
-        Some(Due::CloseTimeout | Due::Compressor | Due::Later(_)) => {
-            wire.end(id, CloseCause::Application, shared)
-        }
+        Some(Due::CloseTimeout | Due::Later(_)) => wire.end(id, CloseCause::Application, shared),
     }
 }
