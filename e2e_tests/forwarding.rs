@@ -109,6 +109,13 @@ fn backlog(server: &Server, id: ConnId) -> usize {
     server.on(id, |conn| conn.backlog())
 }
 
+fn next_read(server: &Server) -> usize {
+    server.expect("on_bytes_read", |event| match event {
+        Event::BytesRead(_, count) => Some(*count),
+        _ => None,
+    })
+}
+
 fn expect_written(server: &Server) -> (ConnId, Vec<u8>, Outcome) {
     server.expect("on_write_complete", |event| match event {
         Event::WriteComplete(id, bytes, outcome) => Some((*id, bytes.clone(), *outcome)),
@@ -325,6 +332,57 @@ fn a_message_comes_where_the_last_one_was() {
             last_place = place;
         }
         assert!(Instant::now() < end, "each in another place");
+    }
+}
+
+/// What a read brought of the next large message behind one would have to be moved, or copied while it waits: where a read
+/// goes on with a large message it ends with it, but for a little that has the next header in it.
+#[test]
+fn a_read_ends_with_the_large_message_that_it_goes_on_with() {
+    const AHEAD: usize = 5000;
+    /// Half of what one read brings.
+    const LARGE: usize = 256 << 10;
+    const HEADER_LEN: usize = 14;
+    // With a scratch buffer that has room for them, and without; the answers fill the kernel again and again.
+    for scratch in [256 << 10, LARGE_SCRATCH] {
+        let config = Config::default()
+            .scratch_size(scratch)
+            .read_buffer_size(AHEAD)
+            .send_buffer_size(Some(4096));
+        let server = Server::start(config, forwards);
+        let mut client = server.connect();
+        server.expect_open();
+        let sizes = [300_000, 20, 300_000, 700_000, 100_000, 100_000, 280_000];
+        let sizes = sizes.into_iter().cycle().take(21);
+        let payloads: Vec<_> = sizes
+            .zip(0..)
+            .map(|(len, seed)| pattern(len, seed))
+            .collect();
+        let frames: Vec<_> = payloads
+            .iter()
+            .map(|payload| masked_frame(0x82, payload))
+            .collect();
+        let writer = write_behind(&client, frames.concat());
+        for payload in &payloads {
+            assert!(client.read_frame().payload == *payload);
+        }
+        writer.join().unwrap();
+
+        let mut ended_by_a_read = 0;
+        let (mut start, mut from) = (0, 0);
+        for frame in &frames {
+            let end = start + frame.len();
+            while from < end {
+                let to = from + next_read(&server);
+                if frame.len() > LARGE && from >= start + HEADER_LEN {
+                    assert!(to <= end + AHEAD, "{start}..{end} by {from}..{to}");
+                    ended_by_a_read += usize::from(to >= end);
+                }
+                from = to;
+            }
+            start = end;
+        }
+        assert!(ended_by_a_read > 0);
     }
 }
 

@@ -1,6 +1,6 @@
 use std::ops::Range;
 
-use super::{Pools, inbox::Fault};
+use super::{Pools, inbox::Fault, reach::Awaited};
 use crate::{
     memory::Buffer,
     protocol::{FrameHeader, Incoming, Progress, Rules},
@@ -52,6 +52,13 @@ impl Assembly {
     /// Bytes that are still to come of the frame under way; `None` between fragments.
     pub(super) fn remaining(&self) -> Option<usize> {
         self.incoming.remaining()
+    }
+
+    /// The frame under way with what came before it; `None` between fragments.
+    pub(super) fn awaited(&self) -> Option<Awaited> {
+        let missing = self.remaining()?;
+        let whole = self.incoming.len.saturating_add(missing);
+        Some(Awaited { whole, missing })
     }
 
     /// Where the next bytes of payload belong: at least `min` bytes, which must be above 0 and no more than remain, and

@@ -4,6 +4,7 @@ use super::{
     Pools,
     assembly::Assembly,
     kept::Kept,
+    reach::{self, Awaited},
     streaming::{Piece, Streaming},
     whole::{plain_message, whole_frame},
 };
@@ -51,10 +52,6 @@ pub(crate) struct Assembled {
     /// Where in the buffer it lies.
     pub(crate) contents: Range<usize>,
 }
-
-/// Bytes that one read brings at most. Where they are unmasked as they come they are still in the second-level cache then, of
-/// which the kernel's copy takes as much again.
-pub(crate) const MAX_READ: usize = 512 * 1024;
 
 /// Bytes that may be missing of a message that is left in the scratch buffer, and is unmasked when all of it is there. Some of
 /// it has left the cache by then; but the next message comes to the same memory, which is worth more. What misses more goes
@@ -218,8 +215,12 @@ impl Inbox {
     /// The message under way, if there is one.
     #[inline]
     fn in_progress(&self) -> Option<InProgress> {
-        let message = self.unfinished.as_ref()?.message.as_ref()?;
-        Some(message.incoming.in_progress())
+        self.message().map(|message| message.incoming.in_progress())
+    }
+
+    #[inline]
+    fn message(&self) -> Option<&Assembly> {
+        self.unfinished.as_ref()?.message.as_ref()
     }
 
     fn message_mut(&mut self) -> Option<&mut Assembly> {
@@ -265,6 +266,15 @@ impl Inbox {
             self.space(count, pools)?[..count].copy_from_slice(&scratch[arrived]);
         }
         self.direct_arrived(count, rules).map(drop)
+    }
+
+    /// Bytes that the next read is to bring at most. `kept` lies before them in the scratch buffer.
+    #[inline]
+    pub(crate) fn read_limit(&self, kept: &[u8], pools: &Pools) -> usize {
+        let under_way = self.message().and_then(Assembly::awaited);
+        let awaited = under_way.or_else(|| Awaited::frame(kept));
+        let buffers = &pools.buffers;
+        reach::limit(awaited, buffers.scratch_size(), buffers.read_buffer_size())
     }
 
     /// Room to read payload into directly, empty when no data frame is under way.

@@ -5,7 +5,7 @@ use super::{
     receive::Budget,
 };
 use crate::{
-    connection::{Assembled, Event, Fault, Partial, Piece},
+    connection::{Assembled, Event, Fault, Partial, Piece, goes_on_in_place},
     protocol::{ClosePayload, FrameHeader, Opcode, Rules},
 };
 
@@ -35,32 +35,32 @@ impl<H: Handler<M>, M> Driver<'_, H, M> {
         self.keep(id, rest.bytes, rest.held);
     }
 
-    /// As `dispatch` of the first `len` bytes; but when the socket has more, a frame that fits the scratch buffer is not put
-    /// together elsewhere: what is there of it is moved to the front, behind which the next read is to go. Returns how much
-    /// that is.
+    /// As `dispatch`; but when the socket has more, a frame that fits the scratch buffer is not put together elsewhere. Returns
+    /// where what is there of it lies, behind which the next read is to go: at the front, or where it is.
     pub(super) fn dispatch_and_carry(
         &mut self,
         id: ConnId,
-        len: usize,
+        bytes: Range<usize>,
         budget: &mut Budget,
-    ) -> usize {
+    ) -> Range<usize> {
         let Rest {
             bytes,
             held,
             partial,
-        } = self.dispatch_whole(id, 0..len, true, budget);
+        } = self.dispatch_whole(id, bytes, true, budget);
         let carried = bytes.len();
         if carried == 0 {
-            return 0;
+            return 0..0;
         }
         if held || partial != Partial::Left || carried == self.scratch.len() {
             self.keep(id, bytes, held);
-            return 0;
+            return 0..0;
         }
-        if bytes.start > 0 {
-            self.scratch.copy_within(bytes, 0);
+        if goes_on_in_place(self.scratch, &bytes) {
+            return bytes;
         }
-        carried
+        self.scratch.copy_within(bytes, 0);
+        0..carried
     }
 
     /// Parses and delivers. The start of a message is left where it is if it `may_carry` on there, and the socket has more.

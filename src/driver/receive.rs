@@ -11,7 +11,7 @@ use super::{
 };
 use crate::{
     config::Config,
-    connection::{CloseCause, Event, MAX_READ},
+    connection::{CloseCause, Event},
     memory::Buffer,
 };
 
@@ -54,8 +54,8 @@ impl Budget {
 enum Step {
     /// Parse these bytes of the scratch buffer, which were held back.
     Dispatch(Range<usize>),
-    /// Read, with so many kept bytes at the front of the scratch buffer.
-    Read(usize),
+    /// Read behind these bytes of the scratch buffer, the start of a frame.
+    Read(Range<usize>),
     /// Read into the connection's own fixed buffer: dispatching is paused.
     ReadAhead,
     /// Read and throw away.
@@ -134,34 +134,36 @@ impl<H: Handler<M>, M> Driver<'_, H, M> {
         self.give_back_sent();
     }
 
-    /// Reads behind `kept` bytes in the scratch buffer, and dispatches what that brought; again as long as there is more and
-    /// the start of a frame is left.
-    fn read(&mut self, id: ConnId, mut kept: usize, budget: &mut Budget) {
+    /// Reads behind the bytes that are kept in the scratch buffer, and dispatches what that brought; again as long as there is
+    /// more and the start of a frame is left.
+    fn read(&mut self, id: ConnId, mut kept: Range<usize>, budget: &mut Budget) {
         loop {
             kept = self.read_once(id, kept, budget);
-            if kept == 0 {
+            if kept.is_empty() {
                 return;
             }
         }
     }
 
-    /// One read. Returns how many bytes lie at the front of the scratch buffer and want to be read on behind.
+    /// One read. Returns where in the scratch buffer bytes lie that want to be read on behind.
     #[inline]
-    fn read_once(&mut self, id: ConnId, kept: usize, budget: &mut Budget) -> usize {
+    fn read_once(&mut self, id: ConnId, kept: Range<usize>, budget: &mut Budget) -> Range<usize> {
         let Some((wire, shared)) = self.core.wire_mut(id) else {
-            return 0;
+            return 0..0;
         };
-        let direct = match wire.link.inbox.direct_space(&mut shared.pools) {
+        let inbox = &mut wire.link.inbox;
+        let limit = inbox.read_limit(&self.scratch[kept.clone()], &shared.pools);
+        let direct = match inbox.direct_space(&mut shared.pools) {
             Ok(space) => space,
             Err(fault) => {
                 wire.fail(id, fault, shared);
-                return 0;
+                return 0..0;
             }
         };
-        let direct_len = direct.len().min(MAX_READ);
+        let direct_len = direct.len().min(limit);
         let direct = &mut direct[..direct_len];
-        let room = &mut self.scratch[kept..];
-        let room_len = room.len().min(MAX_READ - direct_len);
+        let room = &mut self.scratch[kept.end..];
+        let room_len = room.len().min(limit - direct_len);
         let room = &mut room[..room_len];
         let offered = direct_len + room_len;
         let result = if direct.is_empty() {
@@ -174,19 +176,19 @@ impl<H: Handler<M>, M> Driver<'_, H, M> {
             Err(error) => wire.end_with_error(id, &error, shared),
             Ok(Arrived::EndOfStream) => self.end_of_stream(id),
             // What was carried is looked at as it is: what is wrong in it may show already.
-            Ok(Arrived::Nothing) => self.dispatch(id, 0..kept, budget),
+            Ok(Arrived::Nothing) => self.dispatch(id, kept, budget),
             Ok(Arrived::Bytes(count)) => {
                 wire.note_heard(id, shared);
                 shared.counters.received.bytes += count as u64;
                 budget.spend_bytes(count);
                 let direct = count.min(direct_len);
-                let end = kept + count - direct;
+                let end = kept.end + count - direct;
                 self.report_read(id, count, end);
                 self.direct_arrived(id, direct, end, budget);
-                return self.dispatch_and_carry(id, end, budget);
+                return self.dispatch_and_carry(id, kept.start..end, budget);
             }
         }
-        0
+        0..0
     }
 
     /// Tells the application that `count` bytes of a connection at hand were read; the first `unread` of the scratch buffer wait.
@@ -303,7 +305,7 @@ impl Wire {
         }
         match link.inbox.restore(scratch, &mut shared.pools) {
             (held, true) => Step::Dispatch(held),
-            (kept, false) => Step::Read(kept.end),
+            (kept, false) => Step::Read(kept),
         }
     }
 
