@@ -417,6 +417,38 @@ fn what_cannot_be_moved_is_copied() {
     }
 }
 
+/// The start of a message that was held back goes on in the scratch buffer, as one does that has just been read.
+#[test]
+fn a_start_that_was_held_back_goes_on_in_the_scratch_buffer() {
+    let server = Server::start(Config::default().scratch_size(SCRATCH), |app| {
+        let report = app.reporter();
+        app.on_message = Some(Box::new(move |conn, mut message| {
+            if message.as_bytes() == b"pause" {
+                conn.pause_reads();
+                return;
+            }
+            let place = match message.take() {
+                Payload::Pooled(buffer) => format!("{buffer:?}"),
+                _ => "scratch".to_owned(),
+            };
+            note(&report, place);
+        }));
+    });
+    let mut client = server.connect();
+    let id = server.expect_open();
+    let wire = masked_frame(0x82, &pattern(200_000, 1));
+    client.write(&[masked_frame(0x81, b"pause"), wire[..1000].to_vec()].concat());
+    server.expect_read(11 + 1000);
+    let writer = write_behind(&client, wire[1000..].to_vec());
+    // Up to the end of a fixed buffer is read during the pause.
+    server.expect_read(4096 - 1000);
+    server.on(id, |conn| conn.resume_reads());
+    let place = next_note(&server);
+    let was_scratch = format!("PoolBuf(200000 of {SCRATCH} bytes)");
+    assert!(place == "scratch" || place == was_scratch, "{place}");
+    writer.join().unwrap();
+}
+
 /// Forwards a message that is refused; tells why, whether it came in one piece, and what is left of it.
 fn reports_refusal(
     report: &Sender<Event>,

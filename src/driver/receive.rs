@@ -113,8 +113,14 @@ impl<H: Handler<M>, M> Driver<'_, H, M> {
         let mut budget = Budget::new(&self.core.shared.settings.config);
         while let Some((wire, shared)) = self.core.wire_mut(id) {
             match wire.next_step(id, shared, self.scratch, &budget) {
-                Step::Dispatch(held) => self.dispatch(id, held, &mut budget),
-                Step::Read(kept) => self.read(id, kept, &mut budget),
+                Step::Dispatch(held) => {
+                    let kept = self.dispatch_and_carry(id, held, &mut budget);
+                    self.read_on(id, kept, &mut budget);
+                }
+                Step::Read(kept) => {
+                    let kept = self.read_once(id, kept, &mut budget);
+                    self.read_on(id, kept, &mut budget);
+                }
                 Step::Discard => self.discard(id, &mut budget),
                 Step::ReadAhead => {
                     if !self.read_ahead(id) {
@@ -134,14 +140,11 @@ impl<H: Handler<M>, M> Driver<'_, H, M> {
         self.give_back_sent();
     }
 
-    /// Reads behind the bytes that are kept in the scratch buffer, and dispatches what that brought; again as long as there is
-    /// more and the start of a frame is left.
-    fn read(&mut self, id: ConnId, mut kept: Range<usize>, budget: &mut Budget) {
-        loop {
+    /// Reads behind the start of a frame, which is kept in the scratch buffer, and dispatches what that brought; again as long
+    /// as there is more and another start is left.
+    fn read_on(&mut self, id: ConnId, mut kept: Range<usize>, budget: &mut Budget) {
+        while !kept.is_empty() {
             kept = self.read_once(id, kept, budget);
-            if kept.is_empty() {
-                return;
-            }
         }
     }
 
