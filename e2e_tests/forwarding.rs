@@ -417,6 +417,30 @@ fn what_cannot_be_moved_is_copied() {
     }
 }
 
+/// While the kernel takes nothing a large message is handed over in the buffer that it was read to, where it can wait.
+#[test]
+fn a_large_message_waits_where_it_was_read_to() {
+    let config = narrow().scratch_size(SCRATCH).send_queue(16);
+    let server = Server::start(config, reports_buffers);
+    let mut client = server.connect();
+    let id = server.expect_open();
+    // The kernels take some of the first, and then nothing.
+    let sizes = std::iter::once(4 * MIB).chain(std::iter::repeat_n(100_000, 15));
+    let payloads: Vec<_> = sizes
+        .zip(0..)
+        .map(|(size, seed)| pattern(size, seed))
+        .collect();
+    for payload in &payloads {
+        let writer = write_behind(&client, masked_frame(0x82, payload));
+        assert_eq!(next_note(&server), "left 0");
+        assert!(backlog(&server, id) > 0);
+        writer.join().unwrap();
+    }
+    for payload in &payloads {
+        assert!(client.read_frame() == Frame::binary(payload.clone()));
+    }
+}
+
 /// The start of a message that was held back goes on in the scratch buffer, as one does that has just been read.
 #[test]
 fn a_start_that_was_held_back_goes_on_in_the_scratch_buffer() {

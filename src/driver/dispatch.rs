@@ -5,8 +5,9 @@ use super::{
     receive::Budget,
 };
 use crate::{
-    connection::{Assembled, Event, Fault, Partial, Piece, goes_on_in_place},
-    protocol::{ClosePayload, FrameHeader, Opcode, Rules},
+    connection::{Assembled, Event, Fault, MAX_MOVED, Partial, Piece, goes_on_in_place},
+    memory::Buffer,
+    protocol::{ClosePayload, FrameHeader, MessageKind, Opcode, Rules},
 };
 
 /// What is left of the input when all that it says has been delivered.
@@ -74,7 +75,7 @@ impl<H: Handler<M>, M> Driver<'_, H, M> {
     ) -> Rest {
         let Range {
             start: mut position,
-            end: len,
+            end: mut len,
         } = bytes;
         let Some((wire, shared)) = self.core.wire_mut(id) else {
             return Rest::NOTHING;
@@ -124,10 +125,10 @@ impl<H: Handler<M>, M> Driver<'_, H, M> {
             if let Ok(Some(Event::Message(kind, range))) = event {
                 budget.spend_message();
                 if is_open {
-                    let input = &self.scratch[..len];
-                    let visit = Visit::new(id, input, position).with_message(range.start);
-                    let message = Message::borrowed(kind, &input[range]);
-                    Self::deliver_message(self.app, self.core, id, &visit, message);
+                    Range {
+                        start: position,
+                        end: len,
+                    } = self.deliver_found(id, kind, range, position..len);
                 }
                 continue;
             }
@@ -251,6 +252,47 @@ impl<H: Handler<M>, M> Driver<'_, H, M> {
         if let Some((wire, shared)) = self.core.wire_mut(id) {
             wire.fail(id, fault, shared);
         }
+    }
+
+    /// A message that is complete in the input, of which `rest` lies behind it. Returns where that lies then. The connection is
+    /// open.
+    fn deliver_found(
+        &mut self,
+        id: ConnId,
+        kind: MessageKind,
+        contents: Range<usize>,
+        rest: Range<usize>,
+    ) -> Range<usize> {
+        let Some(buffer) = self.detach(id, contents.len(), rest.clone()) else {
+            let input = &self.scratch[..rest.end];
+            let visit = Visit::new(id, input, rest.start).with_message(contents.start);
+            let message = Message::borrowed(kind, &input[contents]);
+            Self::deliver_message(self.app, self.core, id, &visit, message);
+            return rest;
+        };
+        let message = Assembled {
+            kind,
+            is_compressed: false,
+            buffer,
+            contents,
+        };
+        self.deliver_leased(id, message, 0..rest.len());
+        0..rest.len()
+    }
+
+    /// Takes the scratch buffer for a message of `len` bytes in it, which could only be sent back by copying: the kernel takes
+    /// nothing now, and what lies in the scratch buffer cannot wait there. The rest of the input is moved to the front of the
+    /// next one. `None` when that is too much, or a buffer of the message's own would be of no use.
+    #[inline]
+    fn detach(&mut self, id: ConnId, len: usize, rest: Range<usize>) -> Option<Buffer> {
+        let (wire, shared) = self.core.wire_mut(id)?;
+        let limits = shared.settings.send_limits();
+        if !wire.link.outbox.would_queue(&limits) || rest.len() > MAX_MOVED {
+            return None;
+        }
+        let buffer = shared.pools.buffers.exchange(self.scratch, len)?;
+        self.scratch[..rest.len()].copy_from_slice(&buffer[rest]);
+        Some(buffer)
     }
 
     /// A message that lies in the input of the visit. The connection is open.
