@@ -250,9 +250,15 @@ impl Load {
     }
 }
 
+/// Connections that may wait to be accepted: all of the largest scenario come at once, and the 128 of the standard library
+/// would have the kernel turn most of them away, to try again seconds later or be reset.
+const BACKLOG: i32 = 4096;
+
 /// Listens for clients that are told the address.
 pub(crate) fn listener() -> io::Result<TcpListener> {
-    TcpListener::bind((Ipv4Addr::LOCALHOST, 0))
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
+    rustix::net::listen(&listener, BACKLOG)?;
+    Ok(listener)
 }
 
 #[cfg(test)]
