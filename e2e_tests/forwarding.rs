@@ -386,6 +386,36 @@ fn a_read_ends_with_the_large_message_that_it_goes_on_with() {
     }
 }
 
+/// The start of a message is read on behind where it is, also in the midst of the scratch buffer; what lies before it is no
+/// longer unread.
+#[test]
+fn what_is_unread_starts_with_the_message_that_has_not_come() {
+    const COUNT: usize = 300;
+    let wire = masked_frame(0x82, &pattern(200_000, 1));
+    let wire_len = wire.len();
+    let config = Config::default()
+        .scratch_size(LARGE_SCRATCH)
+        .turn_bytes(16 * MIB);
+    let server = Server::start(config, move |app| {
+        let report = app.reporter();
+        let mut read = 0;
+        app.on_message = Some(Box::new(|_, _| ()));
+        app.on_bytes_read = Some(Box::new(move |conn, count| {
+            read += count;
+            let delivered = conn.session().messages as usize * wire_len;
+            assert!(conn.unread().len() <= read - delivered);
+            if read == COUNT * wire_len {
+                note(&report, "all is read");
+            }
+        }));
+    });
+    let client = server.connect();
+    server.expect_open();
+    let writer = write_behind(&client, wire.repeat(COUNT));
+    server.expect_note("all is read");
+    writer.join().unwrap();
+}
+
 #[test]
 fn what_cannot_be_moved_is_copied() {
     for queue in [1, 3] {

@@ -101,7 +101,7 @@ impl<H: Handler<M>, M> Driver<'_, H, M> {
             self.app.on_open(&mut conn);
         }
         self.core.shared.counters.received.bytes += count as u64;
-        self.report_read(id, count, count);
+        self.report_read(id, count, 0..count);
         self.start_timers(id);
         let mut budget = Budget::new(&self.core.shared.settings.config);
         self.dispatch(id, 0..count, &mut budget);

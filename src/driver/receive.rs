@@ -186,7 +186,7 @@ impl<H: Handler<M>, M> Driver<'_, H, M> {
                 budget.spend_bytes(count);
                 let direct = count.min(direct_len);
                 let end = kept.end + count - direct;
-                self.report_read(id, count, end);
+                self.report_read(id, count, kept.start..end);
                 self.direct_arrived(id, direct, end, budget);
                 return self.dispatch_and_carry(id, kept.start..end, budget);
             }
@@ -194,11 +194,11 @@ impl<H: Handler<M>, M> Driver<'_, H, M> {
         0..0
     }
 
-    /// Tells the application that `count` bytes of a connection at hand were read; the first `unread` of the scratch buffer wait.
+    /// Tells the application that `count` bytes of a connection at hand were read; `unread` of the scratch buffer waits.
     #[inline]
-    pub(crate) fn report_read(&mut self, id: ConnId, count: usize, unread: usize) {
+    pub(crate) fn report_read(&mut self, id: ConnId, count: usize, unread: Range<usize>) {
         if count > 0 {
-            let visit = Visit::new(id, &self.scratch[..unread], 0);
+            let visit = Visit::new(id, &self.scratch[..unread.end], unread.start);
             let mut conn = Conn::at_hand(self.core, id, &visit);
             self.app.on_bytes_read(&mut conn, count);
         }
@@ -242,7 +242,7 @@ impl<H: Handler<M>, M> Driver<'_, H, M> {
                 wire.link.inbox.read_ahead_arrived(count);
                 wire.note_heard(id, shared);
                 shared.counters.received.bytes += count as u64;
-                self.report_read(id, count, 0);
+                self.report_read(id, count, 0..0);
                 return true;
             }
             // The end of the stream waits until what came before it has been delivered: the socket stays readable.
