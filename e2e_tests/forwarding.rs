@@ -476,7 +476,7 @@ fn a_large_message_waits_where_it_was_read_to() {
 fn a_start_that_was_held_back_goes_on_in_the_scratch_buffer() {
     let server = Server::start(Config::default().scratch_size(SCRATCH), |app| {
         let report = app.reporter();
-        app.on_message = Some(Box::new(move |conn, mut message| {
+        app.on_message = Some(Box::new(move |conn, message| {
             if message.as_bytes() == b"pause" {
                 conn.pause_reads();
                 return;
