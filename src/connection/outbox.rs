@@ -82,7 +82,8 @@ impl Outbox {
         self.queue.is_none() && self.corked == 0 && self.share.is_empty()
     }
 
-    /// True exactly when a payload that is handed over now waits for the kernel to take bytes again.
+    /// True when a payload that is handed over now would wait for the kernel to take bytes again, unless it is refused for
+    /// something else than too many payloads.
     pub(crate) fn would_queue(&self, limits: &SendLimits) -> bool {
         let queue = self.queue.as_ref();
         self.blocked && queue.is_none_or(|queue| queue.payloads() < limits.queue)

@@ -8,8 +8,8 @@ use crate::protocol::{FrameHeader, ParsedHeader};
 /// they are still in the second-level cache then, of which the kernel's copy takes as much again.
 const MAX_READ: usize = 512 * 1024;
 
-/// What is left of a read is moved to the front of the scratch buffer when it is no more than this: that is copied sooner than
-/// memory which has left the cache is read to.
+/// What is left of a read is moved to the front of the scratch buffer without more ado when it is no more than this: that is
+/// copied sooner than memory which has left the cache is read to.
 pub(crate) const MAX_MOVED: usize = 32 * 1024;
 
 /// What the next bytes of a connection go on with.

@@ -290,6 +290,7 @@ impl<H: Handler<M>, M> Driver<'_, H, M> {
         if !wire.link.outbox.would_queue(&limits) || rest.len() > MAX_MOVED {
             return None;
         }
+        debug_assert!(!wire.link.outbox.has_borrowed(&shared.pools));
         let buffer = shared.pools.buffers.exchange(self.scratch, len)?;
         self.scratch[..rest.len()].copy_from_slice(&buffer[rest]);
         Some(buffer)

@@ -77,8 +77,8 @@ impl<'a> Message<'a> {
         }
     }
 
-    /// The payload, to keep or to send. A message in a buffer of its own (one that did not come in one piece) is moved; one
-    /// in the loop's scratch buffer is copied into a new vector.
+    /// The payload, to keep or to send. A message in a buffer of its own (one that did not come in one piece, or a large one that
+    /// came while the kernel took nothing) is moved; one in the loop's scratch buffer is copied into a new vector.
     #[must_use]
     pub fn take(self) -> Payload {
         match self.body {
