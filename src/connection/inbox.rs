@@ -271,6 +271,9 @@ impl Inbox {
     /// Bytes that the next read is to bring at most. `kept` lies before them in the scratch buffer.
     #[inline]
     pub(crate) fn read_limit(&self, kept: &[u8], pools: &Pools) -> usize {
+        if kept.is_empty() && self.is_at_rest() {
+            return reach::MAX_READ;
+        }
         let under_way = self.message().and_then(Assembly::awaited);
         let awaited = under_way.or_else(|| Awaited::frame(kept));
         let buffers = &pools.buffers;

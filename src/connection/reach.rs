@@ -6,7 +6,7 @@ use crate::protocol::{FrameHeader, ParsedHeader};
 
 /// Bytes that one read brings at most, but for a little beyond the message that it ends. Where they are unmasked as they come
 /// they are still in the second-level cache then, of which the kernel's copy takes as much again.
-const MAX_READ: usize = 512 * 1024;
+pub(super) const MAX_READ: usize = 512 * 1024;
 
 /// What is left of a read is moved to the front of the scratch buffer without more ado when it is no more than this: that is
 /// copied sooner than memory which has left the cache is read to.

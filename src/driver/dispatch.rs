@@ -38,6 +38,7 @@ impl<H: Handler<M>, M> Driver<'_, H, M> {
 
     /// As `dispatch`; but when the socket has more, a frame that fits the scratch buffer is not put together elsewhere. Returns
     /// where what is there of it lies, behind which the next read is to go: at the front, or where it is.
+    #[inline(always)]
     pub(super) fn dispatch_and_carry(
         &mut self,
         id: ConnId,
@@ -50,10 +51,7 @@ impl<H: Handler<M>, M> Driver<'_, H, M> {
             partial,
         } = self.dispatch_whole(id, bytes, true, budget);
         let carried = bytes.len();
-        if carried == 0 {
-            return 0..0;
-        }
-        if held || partial != Partial::Left || carried == self.scratch.len() {
+        if held || carried == 0 || partial != Partial::Left || carried == self.scratch.len() {
             self.keep(id, bytes, held);
             return 0..0;
         }
@@ -256,6 +254,7 @@ impl<H: Handler<M>, M> Driver<'_, H, M> {
 
     /// A message that is complete in the input, of which `rest` lies behind it. Returns where that lies then. The connection is
     /// open.
+    #[inline(never)]
     fn deliver_found(
         &mut self,
         id: ConnId,
@@ -286,11 +285,11 @@ impl<H: Handler<M>, M> Driver<'_, H, M> {
     #[inline]
     fn detach(&mut self, id: ConnId, len: usize, rest: Range<usize>) -> Option<Buffer> {
         let (wire, shared) = self.core.wire_mut(id)?;
-        let limits = shared.settings.send_limits();
-        if !wire.link.outbox.would_queue(&limits) || rest.len() > MAX_MOVED {
+        let outbox = &wire.link.outbox;
+        if !outbox.would_queue(&shared.settings.send_limits()) || rest.len() > MAX_MOVED {
             return None;
         }
-        debug_assert!(!wire.link.outbox.has_borrowed(&shared.pools));
+        debug_assert!(!outbox.has_borrowed(&shared.pools));
         let buffer = shared.pools.buffers.exchange(self.scratch, len)?;
         self.scratch[..rest.len()].copy_from_slice(&buffer[rest]);
         Some(buffer)

@@ -114,13 +114,12 @@ impl<H: Handler<M>, M> Driver<'_, H, M> {
         while let Some((wire, shared)) = self.core.wire_mut(id) {
             match wire.next_step(id, shared, self.scratch, &budget) {
                 Step::Dispatch(held) => {
-                    let kept = self.dispatch_and_carry(id, held, &mut budget);
-                    self.read_on(id, kept, &mut budget);
+                    let kept = self.dispatch_held(id, held, &mut budget);
+                    if !kept.is_empty() {
+                        self.read(id, kept, &mut budget);
+                    }
                 }
-                Step::Read(kept) => {
-                    let kept = self.read_once(id, kept, &mut budget);
-                    self.read_on(id, kept, &mut budget);
-                }
+                Step::Read(kept) => self.read(id, kept, &mut budget),
                 Step::Discard => self.discard(id, &mut budget),
                 Step::ReadAhead => {
                     if !self.read_ahead(id) {
@@ -140,12 +139,26 @@ impl<H: Handler<M>, M> Driver<'_, H, M> {
         self.give_back_sent();
     }
 
-    /// Reads behind the start of a frame, which is kept in the scratch buffer, and dispatches what that brought; again as long
-    /// as there is more and another start is left.
-    fn read_on(&mut self, id: ConnId, mut kept: Range<usize>, budget: &mut Budget) {
-        while !kept.is_empty() {
+    /// Reads behind the bytes that are kept in the scratch buffer, and dispatches what that brought; again as long as there is
+    /// more and the start of a frame is left.
+    fn read(&mut self, id: ConnId, mut kept: Range<usize>, budget: &mut Budget) {
+        loop {
             kept = self.read_once(id, kept, budget);
+            if kept.is_empty() {
+                return;
+            }
         }
+    }
+
+    /// Dispatches what was held back. Apart, so that what has just been read is dispatched without a call.
+    #[inline(never)]
+    fn dispatch_held(
+        &mut self,
+        id: ConnId,
+        held: Range<usize>,
+        budget: &mut Budget,
+    ) -> Range<usize> {
+        self.dispatch_and_carry(id, held, budget)
     }
 
     /// One read. Returns where in the scratch buffer bytes lie that want to be read on behind.
