@@ -1,8 +1,7 @@
 use std::ops::Range;
 
 use super::{
-    ConnId, Core, Driver, Fragment, Handler, Message, Visit, conn::Conn, flush::flush,
-    receive::Budget,
+    ConnId, Core, Driver, Fragment, Handler, Message, Visit, conn::Conn, flush::flush, terms::Terms,
 };
 use crate::{
     connection::{Assembled, Event, Fault, MAX_MOVED, Partial, Piece, goes_on_in_place},
@@ -10,88 +9,31 @@ use crate::{
     protocol::{ClosePayload, FrameHeader, MessageKind, Opcode, Rules},
 };
 
-/// What is left of the input when all that it says has been delivered.
-struct Rest {
-    /// In the scratch buffer; empty also when nobody will look at it any more.
-    bytes: Range<usize>,
-    /// It waits although it may say more.
-    held: bool,
-    /// What was to become of the start of a message.
-    partial: Partial,
-}
-
-impl Rest {
-    const NOTHING: Self = Self {
-        bytes: 0..0,
-        held: false,
-        partial: Partial::Ended,
-    };
-}
-
 /// From bytes in the scratch buffer to calls of the application.
 impl<H: Handler<M>, M> Driver<'_, H, M> {
-    /// Parses these bytes of the scratch buffer and delivers what they say. What is left is kept.
-    pub(crate) fn dispatch(&mut self, id: ConnId, bytes: Range<usize>, budget: &mut Budget) {
-        let rest = self.dispatch_whole(id, bytes, false, budget);
-        self.keep(id, rest.bytes, rest.held);
-    }
-
-    /// As `dispatch`; but when the socket has more, a frame that fits the scratch buffer is not put together elsewhere. Returns
-    /// where what is there of it lies, behind which the next read is to go: at the front, or where it is.
+    /// Parses these bytes of the scratch buffer and delivers what they say. What is left is kept; but the start of a frame that
+    /// fits the scratch buffer is not, if it `may_carry` on there and the socket has more: returns where it lies then, behind
+    /// which the next read is to go.
     #[inline(always)]
-    pub(super) fn dispatch_and_carry(
-        &mut self,
-        id: ConnId,
-        bytes: Range<usize>,
-        budget: &mut Budget,
-    ) -> Range<usize> {
-        let Rest {
-            bytes,
-            held,
-            partial,
-        } = self.dispatch_whole(id, bytes, true, budget);
-        let carried = bytes.len();
-        if held || carried == 0 || partial != Partial::Left || carried == self.scratch.len() {
-            self.keep(id, bytes, held);
-            return 0..0;
-        }
-        if goes_on_in_place(self.scratch, &bytes) {
-            return bytes;
-        }
-        self.scratch.copy_within(bytes, 0);
-        0..carried
-    }
-
-    /// Parses and delivers. The start of a message is left where it is if it `may_carry` on there, and the socket has more.
-    #[inline]
-    fn dispatch_whole(
+    pub(super) fn dispatch(
         &mut self,
         id: ConnId,
         bytes: Range<usize>,
         may_carry: bool,
-        budget: &mut Budget,
-    ) -> Rest {
+        terms: &mut Terms,
+    ) -> Range<usize> {
         let Range {
             start: mut position,
             end: mut len,
         } = bytes;
-        let Some((wire, shared)) = self.core.wire_mut(id) else {
-            return Rest::NOTHING;
-        };
-        let rules = shared.settings.rules(&wire.link);
-        let partial = if may_carry && wire.flags.readable && !budget.is_spent() {
-            Partial::Left
-        } else {
-            Partial::Ended
-        };
         loop {
-            if let Err(fault) = self.dispatch_plain(id, len, &mut position, &rules, budget) {
+            if let Err(fault) = self.dispatch_plain(id, len, &mut position, terms) {
                 self.write_borrowed(id, position);
                 self.fail(id, fault);
-                return Rest::NOTHING;
+                return 0..0;
             }
             let Some((wire, shared)) = self.core.wire_mut(id) else {
-                return Rest::NOTHING;
+                return 0..0;
             };
             let reads_frames = wire.link.state().reads_frames();
             // What the application has staged is written early when it is much: before more is dispatched, it has to be known
@@ -107,10 +49,15 @@ impl<H: Handler<M>, M> Driver<'_, H, M> {
                 if wire.link.outbox.has_borrowed(&shared.pools) {
                     self.flush_settled(id, position);
                 }
-                return Rest::NOTHING;
+                return 0..0;
             }
             let is_open = wire.link.state().is_open();
-            let held = wire.flags.hold_reading() || budget.has_no_message_left();
+            let held = wire.flags.hold_reading() || terms.have_no_message_left();
+            let partial = if may_carry && wire.flags.readable && !terms.are_spent() {
+                Partial::Left
+            } else {
+                Partial::Ended
+            };
             let event = if held {
                 Ok(None)
             } else {
@@ -118,10 +65,10 @@ impl<H: Handler<M>, M> Driver<'_, H, M> {
                 let pools = &mut shared.pools;
                 wire.link
                     .inbox
-                    .next(input, &mut position, &rules, partial, pools)
+                    .next(input, &mut position, &terms.rules, partial, pools)
             };
             if let Ok(Some(Event::Message(kind, range))) = event {
-                budget.spend_message();
+                terms.spend_message();
                 if is_open {
                     Range {
                         start: position,
@@ -134,22 +81,34 @@ impl<H: Handler<M>, M> Driver<'_, H, M> {
             match event {
                 // Writing may have ended the connection, or filled the kernel: what is left is looked at once more.
                 Ok(None) if wrote => {}
-                Ok(None) => {
-                    return Rest {
-                        bytes: position..len,
-                        held,
-                        partial,
-                    };
+                Ok(None) if held || partial == Partial::Ended => {
+                    self.keep(id, position..len, held);
+                    return 0..0;
                 }
+                Ok(None) => return self.carry(id, position..len),
                 Ok(Some(_)) if wrote && !self.reads_frames(id) => {}
-                Ok(Some(Event::Begun(header, arrived))) => self.adopt(id, &header, arrived),
-                Ok(Some(event)) => self.deliver(id, event, position..len, budget),
+                Ok(Some(Event::Begun(header, arrived))) => {
+                    self.adopt(id, &header, arrived, &terms.rules)
+                }
+                Ok(Some(event)) => self.deliver(id, event, position..len, terms),
                 Err(fault) => {
                     self.fail(id, fault);
-                    return Rest::NOTHING;
+                    return 0..0;
                 }
             }
         }
+    }
+
+    /// As `dispatch`. Apart, so that what has just been read is dispatched without a call.
+    #[inline(never)]
+    pub(super) fn dispatch_apart(
+        &mut self,
+        id: ConnId,
+        bytes: Range<usize>,
+        may_carry: bool,
+        terms: &mut Terms,
+    ) -> Range<usize> {
+        self.dispatch(id, bytes, may_carry, terms)
     }
 
     /// Delivers the messages of the input's first `len` bytes that are of the kind that nearly all are, until something else
@@ -160,8 +119,7 @@ impl<H: Handler<M>, M> Driver<'_, H, M> {
         id: ConnId,
         len: usize,
         position: &mut usize,
-        rules: &Rules,
-        budget: &mut Budget,
+        terms: &mut Terms,
     ) -> Result<(), Fault> {
         let Self {
             app, core, scratch, ..
@@ -171,14 +129,14 @@ impl<H: Handler<M>, M> Driver<'_, H, M> {
             let Some((wire, shared)) = core.wire_mut(id) else {
                 break;
             };
-            if !wire.takes_messages(shared) || budget.has_no_message_left() {
+            if !wire.takes_messages(shared) || terms.have_no_message_left() {
                 break;
             }
-            let Some(message) = wire.link.inbox.next_plain(input, position, rules) else {
+            let Some(message) = wire.link.inbox.next_plain(input, position, &terms.rules) else {
                 break;
             };
             let (kind, range) = message?;
-            budget.spend_message();
+            terms.spend_message();
             let visit = Visit::new(id, input, *position).with_message(range.start);
             let message = Message::borrowed(kind, &input[range]);
             Self::deliver_message(app, core, id, &visit, message);
@@ -214,9 +172,22 @@ impl<H: Handler<M>, M> Driver<'_, H, M> {
         }
     }
 
+    /// What is left of the input goes on in the scratch buffer, where it is or at the front, if that has room for more.
+    fn carry(&mut self, id: ConnId, rest: Range<usize>) -> Range<usize> {
+        if rest.len() == self.scratch.len() {
+            self.keep(id, rest, false);
+            return 0..0;
+        }
+        if goes_on_in_place(self.scratch, &rest) {
+            return rest;
+        }
+        let carried = rest.len();
+        self.scratch.copy_within(rest, 0);
+        0..carried
+    }
+
     /// Keeps what is left of the input.
-    #[inline]
-    pub(super) fn keep(&mut self, id: ConnId, rest: Range<usize>, held: bool) {
+    fn keep(&mut self, id: ConnId, rest: Range<usize>, held: bool) {
         if rest.is_empty() {
             return;
         }
@@ -235,13 +206,12 @@ impl<H: Handler<M>, M> Driver<'_, H, M> {
 
     /// A message has begun that goes on in the scratch buffer.
     #[cold]
-    fn adopt(&mut self, id: ConnId, header: &FrameHeader, arrived: Range<usize>) {
+    fn adopt(&mut self, id: ConnId, header: &FrameHeader, arrived: Range<usize>, rules: &Rules) {
         let Some((wire, shared)) = self.core.wire_mut(id) else {
             return;
         };
-        let rules = shared.settings.rules(&wire.link);
         let (inbox, pools) = (&mut wire.link.inbox, &mut shared.pools);
-        if let Err(fault) = inbox.adopt(header, arrived, self.scratch, &rules, pools) {
+        if let Err(fault) = inbox.adopt(header, arrived, self.scratch, rules, pools) {
             wire.fail(id, fault, shared);
         }
     }
@@ -315,9 +285,9 @@ impl<H: Handler<M>, M> Driver<'_, H, M> {
         id: ConnId,
         event: Event,
         unread: Range<usize>,
-        budget: &mut Budget,
+        terms: &mut Terms,
     ) {
-        budget.spend_message();
+        terms.spend_message();
         match event {
             Event::Message(..) | Event::Begun(..) => {
                 debug_assert!(false, "these are dealt with where they are found");

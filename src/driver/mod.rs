@@ -7,7 +7,8 @@
 //! | --- | --- |
 //! | what the application implements | `handler` |
 //! | what the application holds in its hands | `conn`, `sender`, `connections`, `message`, `request` |
-//! | reading: drained or not, pause, budgets, end of stream | `receive` |
+//! | reading: drained or not, pause, end of stream | `receive` |
+//! | what one visit may take before the others get their turn | `terms` |
 //! | delivering messages, pings and closes | `dispatch` |
 //! | what of the input may be referred to | `visit` |
 //! | delivering compressed messages | `inflated` |
@@ -46,6 +47,7 @@ mod request;
 mod sender;
 mod settle;
 mod stats;
+mod terms;
 mod visit;
 
 use std::marker::PhantomData;
@@ -81,6 +83,15 @@ pub(crate) struct Readiness {
     pub(crate) writable: bool,
     /// The peer will not send any more, or there is an error to be fetched: either way the next read says it.
     pub(crate) hung_up: bool,
+}
+
+impl Readiness {
+    /// Only what was said before.
+    pub(crate) const NOTHING_NEW: Self = Self {
+        readable: false,
+        writable: false,
+        hung_up: false,
+    };
 }
 
 /// The application, the state and the scratch buffer together: everything that one step of the loop needs.

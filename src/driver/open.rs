@@ -6,7 +6,7 @@ use super::{
     conn::Conn,
     core::{Shared, Wire},
     flush::flush,
-    receive::Budget,
+    terms::Terms,
 };
 use crate::{
     connection::{Agreement, Due},
@@ -103,8 +103,11 @@ impl<H: Handler<M>, M> Driver<'_, H, M> {
         self.core.shared.counters.received.bytes += count as u64;
         self.report_read(id, count, 0..count);
         self.start_timers(id);
-        let mut budget = Budget::new(&self.core.shared.settings.config);
-        self.dispatch(id, 0..count, &mut budget);
+        let Some((wire, shared)) = self.core.wire_mut(id) else {
+            return;
+        };
+        let mut terms = Terms::new(&wire.link, &shared.settings);
+        let _ = self.dispatch_apart(id, 0..count, false, &mut terms);
         flush(self.core, id, &[]);
     }
 

@@ -8,47 +8,12 @@ use super::{
     conn::Conn,
     core::{Shared, Wire},
     flush::{flush, flush_staged},
+    terms::Terms,
 };
 use crate::{
-    config::Config,
     connection::{CloseCause, Event},
     memory::Buffer,
 };
-
-/// What one connection may do before the others get their turn.
-pub(crate) struct Budget {
-    bytes: usize,
-    messages: usize,
-}
-
-impl Budget {
-    pub(crate) fn new(config: &Config) -> Self {
-        Self {
-            bytes: config.turn_bytes,
-            messages: config.turn_messages,
-        }
-    }
-
-    /// Nothing more is read; what was read is still dispatched.
-    #[inline]
-    pub(super) fn is_spent(&self) -> bool {
-        self.bytes == 0 || self.messages == 0
-    }
-
-    /// Nothing more is dispatched.
-    #[inline]
-    pub(super) fn has_no_message_left(&self) -> bool {
-        self.messages == 0
-    }
-
-    fn spend_bytes(&mut self, count: usize) {
-        self.bytes = self.bytes.saturating_sub(count);
-    }
-
-    pub(super) fn spend_message(&mut self) {
-        self.messages = self.messages.saturating_sub(1);
-    }
-}
 
 /// What a visit to a connection does next.
 enum Step {
@@ -82,8 +47,17 @@ enum Arrived {
 }
 
 impl<H: Handler<M>, M> Driver<'_, H, M> {
-    /// What the kernel says of a connection. False when there is none with this id: one is to come, or it is stale.
-    #[inline]
+    /// The connection is looked at without an event: it has more to read or to dispatch.
+    pub(crate) fn handle_ready(&mut self, id: ConnId) {
+        if let Some(slot) = self.core.slot_mut(id) {
+            slot.wire.flags.ready = false;
+            self.handle_event(id, Readiness::NOTHING_NEW);
+        }
+    }
+
+    /// What the kernel says of a connection: reads and dispatches until the socket is drained, the budget is spent or something
+    /// holds it up; then flushes, and gives back what was written. False when there is none with this id: one is to come, or it
+    /// is stale.
     pub(crate) fn handle_event(&mut self, id: ConnId, readiness: Readiness) -> bool {
         let Some((wire, shared)) = self.core.wire_mut(id) else {
             return false;
@@ -94,33 +68,23 @@ impl<H: Handler<M>, M> Driver<'_, H, M> {
             wire.link.outbox.writable();
             flush_staged(wire, id, shared);
         }
-        self.receive(id);
-        true
-    }
-
-    /// The connection is looked at without an event: it has more to read or to dispatch.
-    pub(crate) fn handle_ready(&mut self, id: ConnId) {
-        let Some(slot) = self.core.slot_mut(id) else {
-            return;
-        };
-        slot.wire.flags.ready = false;
-        self.receive(id);
-    }
-
-    /// Reads and dispatches until the socket is drained, the budget is spent or something holds it up; then flushes, and gives
-    /// back what was written.
-    fn receive(&mut self, id: ConnId) {
-        let mut budget = Budget::new(&self.core.shared.settings.config);
-        while let Some((wire, shared)) = self.core.wire_mut(id) {
-            match wire.next_step(id, shared, self.scratch, &budget) {
-                Step::Dispatch(held) => {
-                    let kept = self.dispatch_held(id, held, &mut budget);
-                    if !kept.is_empty() {
-                        self.read(id, kept, &mut budget);
+        let mut terms = Terms::new(&wire.link, &shared.settings);
+        // Where in the scratch buffer bytes lie that are to be read on behind.
+        let mut kept = 0..0;
+        let mut found = Some((wire, shared));
+        while let Some((wire, shared)) = found {
+            kept = match wire.next_step(id, kept, shared, self.scratch, &terms) {
+                Step::Dispatch(held) => self.dispatch_apart(id, held, true, &mut terms),
+                Step::Read(before) => {
+                    match wire.read_behind(id, &before, shared, self.scratch, &mut terms) {
+                        Some(arrived) => self.arrived(id, arrived, before, &mut terms),
+                        None => 0..0,
                     }
                 }
-                Step::Read(kept) => self.read(id, kept, &mut budget),
-                Step::Discard => self.discard(id, &mut budget),
+                Step::Discard => {
+                    wire.discard(id, shared, self.scratch, &mut terms);
+                    0..0
+                }
                 Step::ReadAhead => {
                     if !self.read_ahead(id) {
                         if let Some((wire, shared)) = self.core.wire_mut(id) {
@@ -128,83 +92,43 @@ impl<H: Handler<M>, M> Driver<'_, H, M> {
                         }
                         break;
                     }
+                    0..0
                 }
                 Step::Rest => {
                     flush_staged(wire, id, shared);
                     break;
                 }
-            }
+            };
+            found = self.core.wire_mut(id);
         }
         // Now, not when the turn settles: the next connection finds the buffers in the cache.
         self.give_back_sent();
+        true
     }
 
-    /// Reads behind the bytes that are kept in the scratch buffer, and dispatches what that brought; again as long as there is
-    /// more and the start of a frame is left.
-    fn read(&mut self, id: ConnId, mut kept: Range<usize>, budget: &mut Budget) {
-        loop {
-            kept = self.read_once(id, kept, budget);
-            if kept.is_empty() {
-                return;
-            }
-        }
-    }
-
-    /// Dispatches what was held back. Apart, so that what has just been read is dispatched without a call.
-    #[inline(never)]
-    fn dispatch_held(
+    /// Dispatches what a read brought behind the bytes that were kept in the scratch buffer, where now all up to `end` is the
+    /// peer's. Returns where bytes lie there that want to be read on behind.
+    #[inline(always)]
+    fn arrived(
         &mut self,
         id: ConnId,
-        held: Range<usize>,
-        budget: &mut Budget,
+        (arrived, end): (Arrived, usize),
+        kept: Range<usize>,
+        terms: &mut Terms,
     ) -> Range<usize> {
-        self.dispatch_and_carry(id, held, budget)
-    }
-
-    /// One read. Returns where in the scratch buffer bytes lie that want to be read on behind.
-    #[inline]
-    fn read_once(&mut self, id: ConnId, kept: Range<usize>, budget: &mut Budget) -> Range<usize> {
-        let Some((wire, shared)) = self.core.wire_mut(id) else {
-            return 0..0;
-        };
-        let inbox = &mut wire.link.inbox;
-        let limit = inbox.read_limit(&self.scratch[kept.clone()], &shared.pools);
-        let direct = match inbox.direct_space(&mut shared.pools) {
-            Ok(space) => space,
-            Err(fault) => {
-                wire.fail(id, fault, shared);
-                return 0..0;
-            }
-        };
-        let direct_len = direct.len().min(limit);
-        let direct = &mut direct[..direct_len];
-        let room = &mut self.scratch[kept.end..];
-        let room_len = room.len().min(limit - direct_len);
-        let room = &mut room[..room_len];
-        let offered = direct_len + room_len;
-        let result = if direct.is_empty() {
-            wire.stream.read(room)
-        } else {
-            wire.stream
-                .read_vectored(&mut [IoSliceMut::new(direct), IoSliceMut::new(room)])
-        };
-        match wire.note_read(result, offered) {
-            Err(error) => wire.end_with_error(id, &error, shared),
-            Ok(Arrived::EndOfStream) => self.end_of_stream(id),
-            // What was carried is looked at as it is: what is wrong in it may show already.
-            Ok(Arrived::Nothing) => self.dispatch(id, kept, budget),
-            Ok(Arrived::Bytes(count)) => {
-                wire.note_heard(id, shared);
-                shared.counters.received.bytes += count as u64;
-                budget.spend_bytes(count);
-                let direct = count.min(direct_len);
-                let end = kept.end + count - direct;
+        match arrived {
+            Arrived::Bytes(count) => {
                 self.report_read(id, count, kept.start..end);
-                self.direct_arrived(id, direct, end, budget);
-                return self.dispatch_and_carry(id, kept.start..end, budget);
+                self.direct_arrived(id, count - (end - kept.end), end, terms);
+                self.dispatch(id, kept.start..end, true, terms)
+            }
+            // What was kept is looked at as it is: what is wrong in it may show already.
+            Arrived::Nothing => self.dispatch_apart(id, kept, false, terms),
+            Arrived::EndOfStream => {
+                self.end_of_stream(id);
+                0..0
             }
         }
-        0..0
     }
 
     /// Tells the application that `count` bytes of a connection at hand were read; `unread` of the scratch buffer waits.
@@ -219,19 +143,18 @@ impl<H: Handler<M>, M> Driver<'_, H, M> {
 
     /// `count` bytes were read into the buffer of the message under way; `unread` more lie in the scratch buffer.
     #[inline]
-    fn direct_arrived(&mut self, id: ConnId, count: usize, unread: usize, budget: &mut Budget) {
+    fn direct_arrived(&mut self, id: ConnId, count: usize, unread: usize, terms: &mut Terms) {
         if count == 0 {
             return;
         }
         let Some((wire, shared)) = self.core.wire_mut(id) else {
             return;
         };
-        let rules = shared.settings.rules(&wire.link);
-        match wire.link.inbox.direct_arrived(count, &rules) {
+        match wire.link.inbox.direct_arrived(count, &terms.rules) {
             Ok(false) => {}
             // `on_bytes_read` paused.
             Ok(true) if wire.flags.paused => wire.link.inbox.hold_message(),
-            Ok(true) => self.deliver(id, Event::Assembled, 0..unread, budget),
+            Ok(true) => self.deliver(id, Event::Assembled, 0..unread, terms),
             Err(fault) => wire.fail(id, fault, shared),
         }
     }
@@ -249,38 +172,20 @@ impl<H: Handler<M>, M> Driver<'_, H, M> {
         };
         let offered = space.len();
         let result = wire.stream.read(space);
-        match wire.note_read(result, offered) {
-            Err(error) => wire.end_with_error(id, &error, shared),
-            Ok(Arrived::Bytes(count)) => {
+        match wire.note_read(id, result, offered, shared) {
+            Some(Arrived::Bytes(count)) => {
                 wire.link.inbox.read_ahead_arrived(count);
                 wire.note_heard(id, shared);
-                shared.counters.received.bytes += count as u64;
                 self.report_read(id, count, 0..0);
                 return true;
             }
             // The end of the stream waits until what came before it has been delivered: the socket stays readable.
-            Ok(Arrived::EndOfStream | Arrived::Nothing) => {
+            Some(Arrived::EndOfStream | Arrived::Nothing) => {
                 wire.link.inbox.release_room(&mut shared.pools)
             }
+            None => {}
         }
         false
-    }
-
-    /// Reads and throws away, until the peer has ended its side.
-    fn discard(&mut self, id: ConnId, budget: &mut Budget) {
-        let Some((wire, shared)) = self.core.wire_mut(id) else {
-            return;
-        };
-        let result = wire.stream.read(&mut self.scratch[..]);
-        match wire.note_read(result, self.scratch.len()) {
-            Err(error) => wire.end_with_error(id, &error, shared),
-            Ok(Arrived::EndOfStream) => wire.end(id, CloseCause::EndOfStream, shared),
-            Ok(Arrived::Bytes(count)) => {
-                shared.counters.received.bytes += count as u64;
-                budget.spend_bytes(count);
-            }
-            Ok(Arrived::Nothing) => {}
-        }
     }
 
     /// The peer has ended its side without a close frame. What is staged is offered once: it may still be read.
@@ -293,15 +198,20 @@ impl<H: Handler<M>, M> Driver<'_, H, M> {
 }
 
 impl Wire {
-    /// What a visit does next. Bytes that were kept are put into the scratch buffer for it.
+    /// What a visit does next. Bytes that the inbox keeps are put into the scratch buffer for it; behind those that are `kept`
+    /// there already is read at once.
     #[inline]
     fn next_step(
         &mut self,
         id: ConnId,
+        kept: Range<usize>,
         shared: &mut Shared,
         scratch: &mut Buffer,
-        budget: &Budget,
+        terms: &Terms,
     ) -> Step {
+        if !kept.is_empty() {
+            return Step::Read(kept);
+        }
         let Self { link, flags, .. } = self;
         let parses = link.state().reads_frames();
         let has_more = match () {
@@ -312,7 +222,7 @@ impl Wire {
         if !has_more {
             return Step::Rest;
         }
-        if budget.is_spent() {
+        if terms.are_spent() {
             shared.schedule(id, flags);
             return Step::Rest;
         }
@@ -322,6 +232,63 @@ impl Wire {
         match link.inbox.restore(scratch, &mut shared.pools) {
             (held, true) => Step::Dispatch(held),
             (kept, false) => Step::Read(kept),
+        }
+    }
+
+    /// One read, into the buffer of the message under way and behind the bytes that are kept in the scratch buffer. What it
+    /// brought, and where in the scratch buffer it ends; `None` when the connection has ended or failed.
+    #[inline(always)]
+    fn read_behind(
+        &mut self,
+        id: ConnId,
+        kept: &Range<usize>,
+        shared: &mut Shared,
+        scratch: &mut Buffer,
+        terms: &mut Terms,
+    ) -> Option<(Arrived, usize)> {
+        let inbox = &mut self.link.inbox;
+        let limit = inbox.read_limit(&scratch[kept.clone()], &shared.pools);
+        let direct = match inbox.direct_space(&mut shared.pools) {
+            Ok(space) => space,
+            Err(fault) => {
+                self.fail(id, fault, shared);
+                return None;
+            }
+        };
+        let direct_len = direct.len().min(limit);
+        let direct = &mut direct[..direct_len];
+        let room = &mut scratch[kept.end..];
+        let room_len = room.len().min(limit - direct_len);
+        let room = &mut room[..room_len];
+        let result = if direct.is_empty() {
+            self.stream.read(room)
+        } else {
+            self.stream
+                .read_vectored(&mut [IoSliceMut::new(direct), IoSliceMut::new(room)])
+        };
+        let arrived = self.note_read(id, result, direct_len + room_len, shared)?;
+        let mut end = kept.end;
+        if let Arrived::Bytes(count) = arrived {
+            self.note_heard(id, shared);
+            terms.spend_bytes(count);
+            end += count.saturating_sub(direct_len);
+        }
+        Some((arrived, end))
+    }
+
+    /// Reads and throws away, until the peer has ended its side.
+    fn discard(
+        &mut self,
+        id: ConnId,
+        shared: &mut Shared,
+        scratch: &mut Buffer,
+        terms: &mut Terms,
+    ) {
+        let result = self.stream.read(scratch);
+        match self.note_read(id, result, scratch.len(), shared) {
+            Some(Arrived::EndOfStream) => self.end(id, CloseCause::EndOfStream, shared),
+            Some(Arrived::Bytes(count)) => terms.spend_bytes(count),
+            Some(Arrived::Nothing) | None => {}
         }
     }
 
@@ -336,25 +303,36 @@ impl Wire {
         }
     }
 
-    /// What a read of `offered` bytes of room brought, and whether there may be more.
-    #[inline]
-    fn note_read(&mut self, result: io::Result<usize>, offered: usize) -> io::Result<Arrived> {
+    /// What a read of `offered` bytes of room brought, and whether there may be more. `None` when it failed, and has ended the
+    /// connection.
+    #[inline(always)]
+    fn note_read(
+        &mut self,
+        id: ConnId,
+        result: io::Result<usize>,
+        offered: usize,
+        shared: &mut Shared,
+    ) -> Option<Arrived> {
         match result {
-            Ok(0) => Ok(Arrived::EndOfStream),
+            Ok(0) => Some(Arrived::EndOfStream),
             Ok(count) => {
                 // A short read has drained the socket, and the kernel will say when there is more; except that it will not
                 // say twice that the peer has hung up.
                 if count < offered && !self.flags.hung_up {
                     self.flags.readable = false;
                 }
-                Ok(Arrived::Bytes(count))
+                shared.counters.received.bytes += count as u64;
+                Some(Arrived::Bytes(count))
             }
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                 self.flags.readable = false;
-                Ok(Arrived::Nothing)
+                Some(Arrived::Nothing)
             }
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => Ok(Arrived::Nothing),
-            Err(error) => Err(error),
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => Some(Arrived::Nothing),
+            Err(error) => {
+                self.end_with_error(id, &error, shared);
+                None
+            }
         }
     }
 }
