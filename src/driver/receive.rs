@@ -62,12 +62,7 @@ impl<H: Handler<M>, M> Driver<'_, H, M> {
         let Some((wire, shared)) = self.core.wire_mut(id) else {
             return false;
         };
-        wire.flags.readable |= readiness.readable | readiness.hung_up;
-        wire.flags.hung_up |= readiness.hung_up;
-        if readiness.writable {
-            wire.link.outbox.writable();
-            flush_staged(wire, id, shared);
-        }
+        wire.note_readiness(id, readiness, shared);
         let mut terms = Terms::new(&wire.link, &shared.settings);
         // Where in the scratch buffer bytes lie that are to be read on behind.
         let mut kept = 0..0;
@@ -198,6 +193,17 @@ impl<H: Handler<M>, M> Driver<'_, H, M> {
 }
 
 impl Wire {
+    /// What the kernel says. What waited for it to take bytes is written.
+    #[inline]
+    fn note_readiness(&mut self, id: ConnId, readiness: Readiness, shared: &mut Shared) {
+        self.flags.readable |= readiness.readable | readiness.hung_up;
+        self.flags.hung_up |= readiness.hung_up;
+        if readiness.writable {
+            self.link.outbox.writable();
+            flush_staged(self, id, shared);
+        }
+    }
+
     /// What a visit does next. Bytes that the inbox keeps are put into the scratch buffer for it; behind those that are `kept`
     /// there already is read at once.
     #[inline]
