@@ -12,14 +12,14 @@ use crate::{
 /// From bytes in the scratch buffer to calls of the application.
 impl<H: Handler<M>, M> Driver<'_, H, M> {
     /// Parses these bytes of the scratch buffer and delivers what they say. What is left is kept; but the start of a frame that
-    /// fits the scratch buffer is not, if it `may_carry` on there and the socket has more: returns where it lies then, behind
-    /// which the next read is to go.
+    /// fits the scratch buffer is not if it may be left there, and more is about to be read: returns where it lies then, behind
+    /// which the next read is to go. Empty otherwise.
     #[inline(always)]
     pub(super) fn dispatch(
         &mut self,
         id: ConnId,
         bytes: Range<usize>,
-        may_carry: bool,
+        partial: Partial,
         terms: &mut Terms,
     ) -> Range<usize> {
         let Range {
@@ -52,11 +52,10 @@ impl<H: Handler<M>, M> Driver<'_, H, M> {
                 return 0..0;
             }
             let is_open = wire.link.state().is_open();
-            let held = wire.flags.hold_reading() || terms.have_no_message_left();
-            let partial = if may_carry && wire.flags.readable && !terms.are_spent() {
-                Partial::Left
-            } else {
-                Partial::Ended
+            let held = wire.flags.hold_reading() || !terms.allow_messages();
+            let partial = match partial {
+                Partial::Left if wire.flags.readable && terms.allow_reading() => Partial::Left,
+                Partial::Left | Partial::Ended => Partial::Ended,
             };
             let event = if held {
                 Ok(None)
@@ -99,16 +98,16 @@ impl<H: Handler<M>, M> Driver<'_, H, M> {
         }
     }
 
-    /// As `dispatch`. Apart, so that what has just been read is dispatched without a call.
+    /// As `dispatch`, for all but the one that has just read: there it is no call.
     #[inline(never)]
     pub(super) fn dispatch_apart(
         &mut self,
         id: ConnId,
         bytes: Range<usize>,
-        may_carry: bool,
+        partial: Partial,
         terms: &mut Terms,
     ) -> Range<usize> {
-        self.dispatch(id, bytes, may_carry, terms)
+        self.dispatch(id, bytes, partial, terms)
     }
 
     /// Delivers the messages of the input's first `len` bytes that are of the kind that nearly all are, until something else
@@ -129,7 +128,7 @@ impl<H: Handler<M>, M> Driver<'_, H, M> {
             let Some((wire, shared)) = core.wire_mut(id) else {
                 break;
             };
-            if !wire.takes_messages(shared) || terms.have_no_message_left() {
+            if !wire.takes_messages(shared) || !terms.allow_messages() {
                 break;
             }
             let Some(message) = wire.link.inbox.next_plain(input, position, &terms.rules) else {
@@ -172,7 +171,7 @@ impl<H: Handler<M>, M> Driver<'_, H, M> {
         }
     }
 
-    /// What is left of the input goes on in the scratch buffer, where it is or at the front, if that has room for more.
+    /// What is left of the input goes on in the scratch buffer, where it is or at the front; kept elsewhere, if it fills that.
     fn carry(&mut self, id: ConnId, rest: Range<usize>) -> Range<usize> {
         if rest.len() == self.scratch.len() {
             self.keep(id, rest, false);

@@ -8,7 +8,7 @@
 //! | what the application implements | `handler` |
 //! | what the application holds in its hands | `conn`, `sender`, `connections`, `message`, `request` |
 //! | reading: drained or not, pause, end of stream | `receive` |
-//! | what one visit may take before the others get their turn | `terms` |
+//! | what one visit takes: by which rules, and how much before the others get their turn | `terms` |
 //! | delivering messages, pings and closes | `dispatch` |
 //! | what of the input may be referred to | `visit` |
 //! | delivering compressed messages | `inflated` |

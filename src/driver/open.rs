@@ -9,7 +9,7 @@ use super::{
     terms::Terms,
 };
 use crate::{
-    connection::{Agreement, Due},
+    connection::{Agreement, Due, Partial},
     memory::Key,
     protocol::handshake::{HttpResponse, Response, ResponseHead},
 };
@@ -107,7 +107,8 @@ impl<H: Handler<M>, M> Driver<'_, H, M> {
             return;
         };
         let mut terms = Terms::new(&wire.link, &shared.settings);
-        let _ = self.dispatch_apart(id, 0..count, false, &mut terms);
+        let carried = self.dispatch_apart(id, 0..count, Partial::Ended, &mut terms);
+        debug_assert!(carried.is_empty());
         flush(self.core, id, &[]);
     }
 

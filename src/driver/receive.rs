@@ -11,7 +11,7 @@ use super::{
     terms::Terms,
 };
 use crate::{
-    connection::{CloseCause, Event},
+    connection::{CloseCause, Event, Partial},
     memory::Buffer,
 };
 
@@ -55,9 +55,9 @@ impl<H: Handler<M>, M> Driver<'_, H, M> {
         }
     }
 
-    /// What the kernel says of a connection: reads and dispatches until the socket is drained, the budget is spent or something
-    /// holds it up; then flushes, and gives back what was written. False when there is none with this id: one is to come, or it
-    /// is stale.
+    /// Visits a connection of which the kernel says something: reads and dispatches until the socket is drained, the terms allow
+    /// no more or something holds it up; then flushes, and gives back what was written. False when there is none with this id:
+    /// one is to come, or it is stale.
     pub(crate) fn handle_event(&mut self, id: ConnId, readiness: Readiness) -> bool {
         let Some((wire, shared)) = self.core.wire_mut(id) else {
             return false;
@@ -66,13 +66,16 @@ impl<H: Handler<M>, M> Driver<'_, H, M> {
         let mut terms = Terms::new(&wire.link, &shared.settings);
         // Where in the scratch buffer bytes lie that are to be read on behind.
         let mut kept = 0..0;
+        // Looked up again only after the application may have been called.
         let mut found = Some((wire, shared));
         while let Some((wire, shared)) = found {
             kept = match wire.next_step(id, kept, shared, self.scratch, &terms) {
-                Step::Dispatch(held) => self.dispatch_apart(id, held, true, &mut terms),
-                Step::Read(before) => {
-                    match wire.read_behind(id, &before, shared, self.scratch, &mut terms) {
-                        Some(arrived) => self.arrived(id, arrived, before, &mut terms),
+                Step::Dispatch(held) => self.dispatch_apart(id, held, Partial::Left, &mut terms),
+                Step::Read(kept) => {
+                    match wire.read_behind(id, &kept, shared, self.scratch, &mut terms) {
+                        Some((arrived, direct)) => {
+                            self.take_in(id, kept, arrived, direct, &mut terms)
+                        }
                         None => 0..0,
                     }
                 }
@@ -101,24 +104,26 @@ impl<H: Handler<M>, M> Driver<'_, H, M> {
         true
     }
 
-    /// Dispatches what a read brought behind the bytes that were kept in the scratch buffer, where now all up to `end` is the
-    /// peer's. Returns where bytes lie there that want to be read on behind.
+    /// Dispatches what a read brought: `direct` bytes of it for the message under way, the rest behind those that are kept in the
+    /// scratch buffer. Returns where in there bytes lie that are to be read on behind.
     #[inline(always)]
-    fn arrived(
+    fn take_in(
         &mut self,
         id: ConnId,
-        (arrived, end): (Arrived, usize),
         kept: Range<usize>,
+        arrived: Arrived,
+        direct: usize,
         terms: &mut Terms,
     ) -> Range<usize> {
         match arrived {
             Arrived::Bytes(count) => {
-                self.report_read(id, count, kept.start..end);
-                self.direct_arrived(id, count - (end - kept.end), end, terms);
-                self.dispatch(id, kept.start..end, true, terms)
+                let unread = kept.start..kept.end + count - direct;
+                self.report_read(id, count, unread.clone());
+                self.direct_arrived(id, direct, unread.end, terms);
+                self.dispatch(id, unread, Partial::Left, terms)
             }
             // What was kept is looked at as it is: what is wrong in it may show already.
-            Arrived::Nothing => self.dispatch_apart(id, kept, false, terms),
+            Arrived::Nothing => self.dispatch_apart(id, kept, Partial::Ended, terms),
             Arrived::EndOfStream => {
                 self.end_of_stream(id);
                 0..0
@@ -228,7 +233,7 @@ impl Wire {
         if !has_more {
             return Step::Rest;
         }
-        if terms.are_spent() {
+        if !terms.allow_reading() {
             shared.schedule(id, flags);
             return Step::Rest;
         }
@@ -242,7 +247,7 @@ impl Wire {
     }
 
     /// One read, into the buffer of the message under way and behind the bytes that are kept in the scratch buffer. What it
-    /// brought, and where in the scratch buffer it ends; `None` when the connection has ended or failed.
+    /// brought, and how much of it for that message; `None` when the connection has ended or failed.
     #[inline(always)]
     fn read_behind(
         &mut self,
@@ -273,13 +278,13 @@ impl Wire {
                 .read_vectored(&mut [IoSliceMut::new(direct), IoSliceMut::new(room)])
         };
         let arrived = self.note_read(id, result, direct_len + room_len, shared)?;
-        let mut end = kept.end;
+        let mut direct = 0;
         if let Arrived::Bytes(count) = arrived {
             self.note_heard(id, shared);
             terms.spend_bytes(count);
-            end += count.saturating_sub(direct_len);
+            direct = count.min(direct_len);
         }
-        Some((arrived, end))
+        Some((arrived, direct))
     }
 
     /// Reads and throws away, until the peer has ended its side.

@@ -3,7 +3,7 @@ use crate::{connection::Link, protocol::Rules};
 
 /// What is taken from a peer during one visit to its connection: by which rules, and how much before the others get their turn.
 pub(super) struct Terms {
-    /// The same for as long as the connection is open.
+    /// The same for as long as frames are read: role and settings never change, and compression ends with the connection.
     pub(super) rules: Rules,
     bytes: usize,
     messages: usize,
@@ -19,16 +19,16 @@ impl Terms {
         }
     }
 
-    /// Nothing more is read; what was read is still dispatched.
+    /// Otherwise nothing more is read; what was read is still dispatched.
     #[inline]
-    pub(super) fn are_spent(&self) -> bool {
-        self.bytes == 0 || self.messages == 0
+    pub(super) fn allow_reading(&self) -> bool {
+        self.bytes > 0 && self.messages > 0
     }
 
-    /// Nothing more is dispatched.
+    /// Otherwise nothing more is dispatched.
     #[inline]
-    pub(super) fn have_no_message_left(&self) -> bool {
-        self.messages == 0
+    pub(super) fn allow_messages(&self) -> bool {
+        self.messages > 0
     }
 
     #[inline]
