@@ -1,8 +1,9 @@
-//! What a server and a client cost, counted rather than timed: system calls per message and per handshake, memory per idle connection, what is
-//! left after connections were reset, and CPU time while nothing happens.
+//! What a server and a client cost, counted rather than timed: system calls per message and per handshake, instructions per
+//! message, memory per idle connection, what is left after connections were reset, and CPU time while nothing happens.
 //!
 //! ```text
 //! cargo bench --bench cost -- syscalls --in-flight 16
+//! cargo bench --bench cost -- instructions --in-flight 16
 //! cargo bench --bench cost -- handshakes
 //! cargo bench --bench cost -- memory --connections 10000
 //! cargo bench --bench cost -- churn --connections 5000
@@ -14,7 +15,8 @@
 //! With `--at-most` a count above it is an error. Of a client that spins only those calls count that were not in vain: how many
 //! come too early depends on what else the machine does.
 //!
-//! Linux only; `syscalls`, `handshakes` and `client` need strace. The server is a process of its own, the load runs in this one, both on the loopback.
+//! Linux only; `syscalls`, `handshakes` and `client` need strace, `instructions` needs valgrind. The server is a process of its
+//! own, the load runs in this one, both on the loopback.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -24,6 +26,7 @@
 
 mod calls;
 mod clients;
+mod instructions;
 mod load;
 mod server;
 mod spin;
@@ -65,6 +68,20 @@ enum What {
         #[arg(long, default_value_t = 4000)]
         messages: usize,
         /// Fail when there are more, per as many messages as are in flight
+        #[arg(long)]
+        at_most: Option<f64>,
+    },
+    /// Instructions in user space per echoed message, counted with callgrind
+    Instructions {
+        /// One alone: how many are ready at a time, and share what a turn costs, depends on the machine
+        #[arg(long, default_value_t = 1)]
+        connections: usize,
+        #[arg(long, default_value_t = 1)]
+        in_flight: usize,
+        /// Messages per connection, and twice as many in a second run, of which the first is taken away
+        #[arg(long, default_value_t = 4000)]
+        messages: usize,
+        /// Fail when there are more per message
         #[arg(long)]
         at_most: Option<f64>,
     },
@@ -139,6 +156,12 @@ fn run(what: What) -> Result<(), Box<dyn Error>> {
             messages,
             at_most,
         } => syscalls(connections, in_flight, messages, at_most),
+        What::Instructions {
+            connections,
+            in_flight,
+            messages,
+            at_most,
+        } => instructions(connections, in_flight, messages, at_most),
         What::Handshakes {
             connections,
             at_most,
@@ -185,6 +208,30 @@ fn syscalls(
     );
     // Also those in vain: a server that is told by a poll does not read too early.
     check("system calls", each * in_flight as f64, at_most)
+}
+
+fn instructions(
+    connections: usize,
+    in_flight: usize,
+    messages: usize,
+    at_most: Option<f64>,
+) -> Result<(), Box<dyn Error>> {
+    let count = |messages| {
+        let (callgrind, file) = instructions::callgrind();
+        let server = Server::start(Some(callgrind))?;
+        let mut load = Load::connect(server.addr, connections)?;
+        load.run(in_flight, messages)?;
+        drop(load);
+        server.stop()?;
+        instructions::take(&file)
+    };
+    // What is not done for each message is in both.
+    let more = count(2 * messages)?.saturating_sub(count(messages)?);
+    let each = more as f64 / (connections * messages) as f64;
+    println!(
+        "{each:.1} instructions in user space per message ({connections} connections, {in_flight} in flight)"
+    );
+    check("instructions", each, at_most)
 }
 
 /// One after the other, so that none shares with another: each connection is reset as soon as it is open.
