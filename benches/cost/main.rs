@@ -38,7 +38,7 @@ use std::{
 };
 
 use calls::{Calls, check, strace};
-use clap::{Parser, Subcommand};
+use clap::{Args, Parser, Subcommand};
 use load::Load;
 use server::Server;
 
@@ -56,17 +56,25 @@ struct Options {
     bench: bool,
 }
 
+/// What is echoed on each connection.
+#[derive(Args)]
+struct Echoes {
+    /// Messages at a time
+    #[arg(long, default_value_t = 1)]
+    in_flight: usize,
+    /// Messages in all
+    #[arg(long, default_value_t = 4000)]
+    messages: usize,
+}
+
 #[derive(Subcommand)]
 enum What {
     /// System calls per echoed message, counted with strace
     Syscalls {
         #[arg(long, default_value_t = 64)]
         connections: usize,
-        #[arg(long, default_value_t = 1)]
-        in_flight: usize,
-        /// Messages per connection
-        #[arg(long, default_value_t = 4000)]
-        messages: usize,
+        #[command(flatten)]
+        echoes: Echoes,
         /// Fail when there are more, per as many messages as are in flight
         #[arg(long)]
         at_most: Option<f64>,
@@ -76,11 +84,8 @@ enum What {
         /// One alone: how many are ready at a time, and share what a turn costs, depends on the machine
         #[arg(long, default_value_t = 1)]
         connections: usize,
-        #[arg(long, default_value_t = 1)]
-        in_flight: usize,
-        /// Messages per connection, and twice as many in a second run, of which the first is taken away
-        #[arg(long, default_value_t = 4000)]
-        messages: usize,
+        #[command(flatten)]
+        echoes: Echoes,
         /// Fail when there are more per message
         #[arg(long)]
         at_most: Option<f64>,
@@ -152,16 +157,14 @@ fn run(what: What) -> Result<(), Box<dyn Error>> {
     match what {
         What::Syscalls {
             connections,
-            in_flight,
-            messages,
+            echoes,
             at_most,
-        } => syscalls(connections, in_flight, messages, at_most),
+        } => syscalls(connections, &echoes, at_most),
         What::Instructions {
             connections,
-            in_flight,
-            messages,
+            echoes,
             at_most,
-        } => instructions(connections, in_flight, messages, at_most),
+        } => instructions(connections, &echoes, at_most),
         What::Handshakes {
             connections,
             at_most,
@@ -188,8 +191,10 @@ fn run(what: What) -> Result<(), Box<dyn Error>> {
 
 fn syscalls(
     connections: usize,
-    in_flight: usize,
-    messages: usize,
+    &Echoes {
+        in_flight,
+        messages,
+    }: &Echoes,
     at_most: Option<f64>,
 ) -> Result<(), Box<dyn Error>> {
     let (strace, table) = strace();
@@ -212,8 +217,10 @@ fn syscalls(
 
 fn instructions(
     connections: usize,
-    in_flight: usize,
-    messages: usize,
+    &Echoes {
+        in_flight,
+        messages,
+    }: &Echoes,
     at_most: Option<f64>,
 ) -> Result<(), Box<dyn Error>> {
     let count = |messages| {
@@ -226,7 +233,10 @@ fn instructions(
         instructions::take(&file)
     };
     // What is not done for each message is in both.
-    let more = count(2 * messages)?.saturating_sub(count(messages)?);
+    let more = count(2 * messages)?
+        .checked_sub(count(messages)?)
+        .filter(|more| *more > 0)
+        .ok_or("twice the messages took no more instructions")?;
     let each = more as f64 / (connections * messages) as f64;
     println!(
         "{each:.1} instructions in user space per message ({connections} connections, {in_flight} in flight)"
