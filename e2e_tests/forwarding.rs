@@ -14,7 +14,8 @@ use rand_chacha::{
 #[cfg(feature = "deflate")]
 use wsloop::Compression;
 use wsloop::{
-    CloseCode, Config, Conn, ConnId, Message, MessageKind, Outcome, Payload, SendErrorKind,
+    CloseCode, Config, Conn, ConnId, Connections, Message, MessageKind, Outcome, Payload,
+    SendErrorKind,
 };
 
 use super::support::{
@@ -332,6 +333,128 @@ fn a_message_comes_where_the_last_one_was() {
             last_place = place;
         }
         assert!(Instant::now() < end, "each in another place");
+    }
+}
+
+/// One that reads a large message only when the answer to the last one is written.
+fn one_after_the_other() -> Config {
+    Config::default()
+        .scratch_size(SCRATCH)
+        .high_water(1)
+        .low_water(0)
+}
+
+/// Two messages that come in two halves, of the first one, and with it the second. As above: mostly found all at once.
+fn write_two(server: &Server, client: &mut Client, payload: &[u8]) {
+    let wire = masked_frame(0x82, payload).repeat(2);
+    let (half, rest) = wire.split_at(payload.len() / 2);
+    let held = server.hold();
+    client.write(half);
+    drop(held);
+    server.expect_read(half.len());
+    let held = server.hold();
+    client.write(rest);
+    drop(held);
+}
+
+/// The same within one visit: what has been written comes back before more is read, and that goes where it lay, the start of the
+/// next message moved there.
+#[test]
+fn the_next_of_two_messages_comes_where_the_first_one_was() {
+    let server = Server::start(one_after_the_other(), |app| {
+        let report = app.reporter();
+        app.on_message = Some(Box::new(move |conn, mut message| {
+            note(&report, format!("{:p}", message.as_bytes()));
+            conn.forward(&mut message).unwrap();
+        }));
+        reports_returns(app);
+    });
+    let mut client = server.connect();
+    server.expect_open();
+    let payload = pattern(200_000, 1);
+    let end = Instant::now() + DEADLINE;
+    loop {
+        write_two(&server, &mut client, &payload);
+        for frame in client.read_frames(2) {
+            assert!(frame.payload == payload);
+        }
+        let notes = server.events().into_iter().filter_map(|event| match event {
+            Event::Note(note) => Some(note),
+            _ => None,
+        });
+        let notes: Vec<_> = notes.collect();
+        let is_wanted = |notes: &[String]| {
+            notes[0] == notes[2] && notes[1].contains(&format!("of {SCRATCH} bytes"))
+        };
+        if notes.windows(3).any(is_wanted) {
+            break;
+        }
+        assert!(Instant::now() < end, "{notes:?}");
+    }
+}
+
+/// When a payload comes back within a visit, the start of the next message may have been read already. If the application closes
+/// then, that one is not delivered any more; if it pauses, that one waits.
+#[test]
+fn a_payload_that_comes_back_between_two_messages_may_close_or_pause() {
+    const PAUSES: u64 = 1;
+    const CLOSES: u64 = 2;
+    let server = Server::start(one_after_the_other(), |app| {
+        let report = app.reporter();
+        app.on_message = Some(Box::new(move |conn, mut message| {
+            note(&report, "message");
+            conn.forward(&mut message).unwrap();
+        }));
+        let report = app.reporter();
+        app.on_write_complete = Some(Box::new(move |conn, _| match conn.session().tag {
+            PAUSES => {
+                conn.pause_reads();
+                note(&report, "paused");
+            }
+            CLOSES => {
+                conn.close(CloseCode::NORMAL, "").unwrap();
+                note(&report, "closed");
+            }
+            _ => {}
+        }));
+    });
+    let payload = pattern(200_000, 1);
+    let end = Instant::now() + DEADLINE;
+    for (tag, done) in [(PAUSES, "paused"), (CLOSES, "closed")] {
+        loop {
+            let mut client = server.connect();
+            let id = server.expect_open();
+            let tag_it = move |tag| {
+                move |_: &mut App, connections: &mut Connections<'_, Session>| {
+                    let mut conn = connections.get(id).unwrap();
+                    conn.session_mut().tag = tag;
+                    conn.resume_reads();
+                }
+            };
+            server.with(tag_it(tag));
+            write_two(&server, &mut client, &payload);
+            assert_eq!(next_note(&server), "message");
+            // Nothing comes back of a message that was sent from where it had been read to.
+            let is_between = next_note(&server) == done;
+            if is_between {
+                assert!(client.read_frame().payload == payload);
+                let is_note = |event: &Event| matches!(event, Event::Note(_));
+                assert!(!server.events().iter().any(is_note));
+                if tag == PAUSES {
+                    server.with(tag_it(0));
+                    assert!(client.read_frame().payload == payload);
+                } else {
+                    client.expect_close(1000);
+                }
+            }
+            drop(client);
+            server.expect_close();
+            server.events();
+            if is_between {
+                break;
+            }
+            assert!(Instant::now() < end, "never {done} between the two");
+        }
     }
 }
 

@@ -46,6 +46,11 @@ impl Notices {
         })
     }
 
+    #[inline]
+    pub(super) fn has_sent(&self) -> bool {
+        self.0.as_ref().is_some_and(|it| !it.sent.is_empty())
+    }
+
     pub(super) fn is_empty(&self) -> bool {
         self.counts() == Counts::default()
     }

@@ -67,7 +67,12 @@ impl<H: Handler<M>, M> Driver<'_, H, M> {
         // Where in the scratch buffer bytes lie that are to be read on behind.
         let mut kept = 0..0;
         // Looked up again only after the application may have been called.
-        let mut found = Some((wire, shared));
+        let mut found = if shared.notices.has_sent() {
+            self.give_back_sent(Some(id), 0..0);
+            self.core.wire_mut(id)
+        } else {
+            Some((wire, shared))
+        };
         while let Some((wire, shared)) = found {
             kept = match wire.next_step(id, kept, shared, self.scratch, &terms) {
                 Step::Dispatch(held) => self.dispatch_apart(id, held, Partial::Left, &mut terms),
@@ -97,10 +102,10 @@ impl<H: Handler<M>, M> Driver<'_, H, M> {
                     break;
                 }
             };
+            kept = self.give_back_sent(Some(id), kept);
             found = self.core.wire_mut(id);
         }
-        // Now, not when the turn settles: the next connection finds the buffers in the cache.
-        self.give_back_sent();
+        self.give_back_sent(None, 0..0);
         true
     }
 

@@ -1,8 +1,10 @@
+use std::ops::Range;
+
 use super::{
-    ConnId, Connections, Driver, Handler, Slot, Visit, conn::Conn, flush::flush_wire,
+    ConnId, Connections, Core, Driver, Handler, Slot, Visit, conn::Conn, flush::flush_wire,
     notices::Counts,
 };
-use crate::protocol::Role;
+use crate::{connection::MAX_MOVED, protocol::Role};
 
 /// How often the consequences of callbacks are worked off within a turn: a completion that sends, completes and sends again
 /// must not keep the other connections waiting. What is left is done in the next turn, which does not block.
@@ -17,7 +19,7 @@ impl<H: Handler<M>, M> Driver<'_, H, M> {
             if notices == Counts::default() {
                 break;
             }
-            self.give_back(notices.sent);
+            Self::give_back(self.app, self.core, notices.sent, &Visit::NONE);
             self.announce_drains(notices.drained);
             self.retire(notices.ended);
         }
@@ -34,23 +36,51 @@ impl<H: Handler<M>, M> Driver<'_, H, M> {
         }
     }
 
-    /// Gives back the payloads that have been written so far. The scratch buffer holds nothing.
+    /// Gives back the payloads that have been written so far: now, not when the turn settles, so that what is read next goes to
+    /// where they lay, which is in the cache. `kept` is all that the scratch buffer holds, of a connection that is `visited`;
+    /// returns where it lies then.
     #[inline]
-    pub(super) fn give_back_sent(&mut self) {
-        let count = self.core.shared.notices.counts().sent;
-        if count > 0 {
-            self.give_back(count);
-            self.core.shared.pools.buffers.warm(self.scratch);
+    pub(super) fn give_back_sent(
+        &mut self,
+        visited: Option<ConnId>,
+        kept: Range<usize>,
+    ) -> Range<usize> {
+        if self.core.shared.notices.has_sent() {
+            self.give_back_and_warm(visited, kept)
+        } else {
+            kept
         }
     }
 
-    fn give_back(&mut self, count: usize) {
+    #[inline(never)]
+    fn give_back_and_warm(&mut self, visited: Option<ConnId>, kept: Range<usize>) -> Range<usize> {
+        debug_assert!(visited.is_none_or(|id| !self.has_borrowed(id)));
+        let visit = visited.map_or(Visit::NONE, |id| {
+            Visit::new(id, &self.scratch[..kept.end], kept.start)
+        });
+        let count = self.core.shared.notices.counts().sent;
+        Self::give_back(self.app, self.core, count, &visit);
+        let buffers = &mut self.core.shared.pools.buffers;
+        buffers.reclaim();
+        if kept.len() > MAX_MOVED {
+            return kept;
+        }
+        buffers.warm(self.scratch, kept)
+    }
+
+    /// True exactly when something staged lies in the scratch buffer, where it has to stay.
+    fn has_borrowed(&mut self, id: ConnId) -> bool {
+        let found = self.core.wire_mut(id);
+        found.is_some_and(|(wire, shared)| wire.link.outbox.has_borrowed(&shared.pools))
+    }
+
+    fn give_back(app: &mut H, core: &mut Core<H::Session>, count: usize, visit: &Visit<'_>) {
         for _ in 0..count {
-            let Some((id, sent)) = self.core.shared.notices.next_sent() else {
+            let Some((id, sent)) = core.shared.notices.next_sent() else {
                 return;
             };
-            if let Some(mut conn) = Conn::new(self.core, id, &Visit::NONE) {
-                self.app.on_write_complete(&mut conn, sent);
+            if let Some(mut conn) = Conn::new(core, id, visit) {
+                app.on_write_complete(&mut conn, sent);
             }
         }
     }

@@ -146,17 +146,20 @@ impl BufferPool {
         Some(std::mem::replace(scratch, fresh))
     }
 
-    /// Exchanges the scratch buffer, which holds nothing, for one of its size that has come back since the last time: the
-    /// next message is then read to where the last one was, which is in the cache.
-    pub(crate) fn warm(&mut self, scratch: &mut Buffer) {
-        self.reclaim();
+    /// Exchanges the scratch buffer, which holds `kept` and nothing else, for one of its size that has come back since the last
+    /// time: the next message is then read to where the last one was, which is in the cache. Returns where `kept` lies then.
+    pub(crate) fn warm(&mut self, scratch: &mut Buffer, kept: Range<usize>) -> Range<usize> {
         let mut classes = self.classes.iter_mut();
         let Some(class) = classes.find(|class| class.size == scratch.len()) else {
-            return;
+            return kept;
         };
-        if let (true, Some(last)) = (std::mem::take(&mut class.is_warm), class.free.last_mut()) {
-            std::mem::swap(last, scratch);
-        }
+        let (true, Some(last)) = (std::mem::take(&mut class.is_warm), class.free.last_mut()) else {
+            return kept;
+        };
+        let len = kept.len();
+        last[..len].copy_from_slice(&scratch[kept]);
+        std::mem::swap(last, scratch);
+        0..len
     }
 
     /// True exactly when `exchange` would be done for `len` bytes.
@@ -455,17 +458,19 @@ mod tests {
         let place = scratch.as_ptr();
         let message = pool.exchange(&mut scratch, 20_000).unwrap();
         assert_ne!(scratch.as_ptr(), place);
-        pool.warm(&mut scratch);
+        assert_eq!(pool.warm(&mut scratch, 3..5), 3..5);
         assert_ne!(scratch.as_ptr(), place);
         // As what the application drops.
         drop(pool.entrust(message, 0..20_000));
-        pool.warm(&mut scratch);
-        assert_eq!(scratch.as_ptr(), place);
+        pool.reclaim();
+        scratch[3..5].copy_from_slice(b"ab");
+        assert_eq!(pool.warm(&mut scratch, 3..5), 0..2);
+        assert_eq!((scratch.as_ptr(), &scratch[..2]), (place, &b"ab"[..]));
         assert_eq!((pool.leased(), pool.free_bytes), (0, 26_000));
         // Nothing has come back since, or nothing of this size.
         let small = pool.lease(1).unwrap();
         pool.give_back(small);
-        pool.warm(&mut scratch);
+        assert_eq!(pool.warm(&mut scratch, 0..2), 0..2);
         assert_eq!(scratch.as_ptr(), place);
     }
 
