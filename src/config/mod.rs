@@ -85,8 +85,8 @@ settings! {
     max_buffer_memory: usize = 1024 * MIB;
     /// Bytes of buffers that are kept for reuse while nobody needs them. Default 64 MiB.
     max_idle_buffer_memory: usize = 64 * MIB;
-    /// Size in bytes of the one buffer that the loop reads into, at most 512 KiB and a fixed buffer at a time. A message that it
-    /// has room for is not copied when it comes in pieces. Default 262,144.
+    /// Size in bytes of the one buffer that the loop reads into, at most 512 KiB at a time, or 1 MiB and a fixed buffer where that
+    /// ends a message. A message that it has room for is not copied when it comes in pieces. Default 262,144.
     scratch_size: usize = 256 * KIB;
 
     // Messages.

@@ -4,9 +4,13 @@ use std::ops::Range;
 
 use crate::protocol::{FrameHeader, ParsedHeader};
 
-/// Bytes that one read brings at most, but for a little beyond the message that it ends. Where they are unmasked as they come
-/// they are still in the second-level cache then, of which the kernel's copy takes as much again.
+/// Bytes that one read brings at most, unless it ends a message. Where they are unmasked as they come they are still in the
+/// second-level cache then, of which the kernel's copy takes as much again.
 pub(super) const MAX_READ: usize = 512 * 1024;
+
+/// A message of which no more than this is missing is read to its end. Beyond the cache's size a second read costs less than
+/// what has left the cache; up to here it costs more.
+const MAX_LAST_READ: usize = 2 * MAX_READ;
 
 /// What is left of a read is moved to the front of the scratch buffer without more ado when it is no more than this: that is
 /// copied sooner than memory which has left the cache is read to.
@@ -42,7 +46,7 @@ impl Awaited {
 pub(super) fn limit(awaited: Option<Awaited>, scratch_size: usize, ahead: usize) -> usize {
     match awaited {
         Some(Awaited { whole, missing })
-            if whole > MAX_READ.min(scratch_size) / 2 && missing <= MAX_READ =>
+            if whole > MAX_READ.min(scratch_size) / 2 && missing <= MAX_LAST_READ =>
         {
             missing + ahead
         }
@@ -110,8 +114,8 @@ mod tests {
     fn a_large_message_is_read_to_its_end_and_little_further() {
         let of = |whole, missing| limit(Some(Awaited { whole, missing }), SCRATCH, AHEAD);
         assert_eq!(of(MAX_READ / 2 + 1, 1), 1 + AHEAD);
-        assert_eq!(of(4 * MAX_READ, MAX_READ), MAX_READ + AHEAD);
-        assert_eq!(of(4 * MAX_READ, MAX_READ + 1), MAX_READ);
+        assert_eq!(of(4 * MAX_READ, MAX_LAST_READ), MAX_LAST_READ + AHEAD);
+        assert_eq!(of(4 * MAX_READ, MAX_LAST_READ + 1), MAX_READ);
         assert_eq!(of(usize::MAX, usize::MAX), MAX_READ);
     }
 
