@@ -88,6 +88,9 @@ fn run(mut app: impl Handler<Session = ()>, options: &Options) -> Result<(), Box
             .max_idle_buffer_memory(MAX_IDLE)
             .scratch_size(LARGE_SCRATCH)
             .turn_bytes(LARGE_TURN)
+            // The next one is read when the kernel has the last: all pass through the same memory.
+            .high_water(1)
+            .low_water(0)
     };
     let mut event_loop = EventLoop::new(config)?;
     match options.dial {
