@@ -388,6 +388,33 @@ fn completions_that_send_again_neither_recurse_nor_starve_others() {
     assert!(other_was_heard.load(Ordering::SeqCst));
 }
 
+/// Each completion sends another payload, of which the kernel takes only a part: in between the peer is heard.
+#[test]
+fn a_peer_stops_a_chain_of_completions() {
+    const CHUNK: usize = 300_000;
+    for config in [narrow(), narrow().high_water(1).low_water(0)] {
+        let server = Server::start(config, |app| {
+            app.on_message = Some(Box::new(|conn, _| conn.session_mut().tag = 1));
+            app.on_write_complete = Some(Box::new(|conn, sent| match conn.session().tag {
+                0 => conn.send(MessageKind::Binary, sent.payload).unwrap(),
+                _ => conn.send_copy(MessageKind::Text, b"stopped").unwrap(),
+            }));
+        });
+        let mut client = server.connect();
+        let id = server.expect_open();
+        server.with(move |_, connections| {
+            let mut conn = connections.get(id).unwrap();
+            conn.send(MessageKind::Binary, pattern(CHUNK, 1)).unwrap();
+        });
+        assert_eq!(client.read_frame().payload.len(), CHUNK);
+        client.send_text("stop");
+        let end = Instant::now() + DEADLINE;
+        while client.read_frame() != Frame::text("stopped") {
+            assert!(Instant::now() < end, "not heard");
+        }
+    }
+}
+
 #[test]
 fn control_frames_overtake_a_backlog_and_split_nothing() {
     let server = Server::start(narrow(), |app| {

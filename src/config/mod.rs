@@ -96,7 +96,7 @@ settings! {
     max_message_size: usize = 16 * MIB;
     /// True exactly when text messages are checked to be UTF-8 (RFC 6455 §8.1). Default true.
     check_utf8: bool = true;
-    /// Bytes read from one connection before the others get their turn. Default 512 KiB.
+    /// Bytes read from one connection before the others get their turn; the last read may go beyond. Default 512 KiB.
     turn_bytes: usize = 512 * KIB;
     /// Messages, pings and pongs handled for one connection before the others get their turn. Default 4,096.
     turn_messages: usize = 4096;

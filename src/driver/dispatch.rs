@@ -186,7 +186,7 @@ impl<H: Handler<M>, M> Driver<'_, H, M> {
     }
 
     /// Keeps what is left of the input.
-    fn keep(&mut self, id: ConnId, rest: Range<usize>, held: bool) {
+    pub(super) fn keep(&mut self, id: ConnId, rest: Range<usize>, held: bool) {
         if rest.is_empty() {
             return;
         }

@@ -3,7 +3,8 @@ use std::collections::VecDeque;
 use super::ConnId;
 use crate::connection::Sent;
 
-/// What the application is to be told when the turn settles, or, of payloads, when a visit is over. Takes a pointer's room until there is something.
+/// What the application is to be told when the turn settles, or, of payloads, before a visit reads on and when it is over. Takes
+/// a pointer's room until there is something.
 #[derive(Default)]
 pub(crate) struct Notices(Option<Box<Lists>>);
 

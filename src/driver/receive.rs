@@ -56,8 +56,8 @@ impl<H: Handler<M>, M> Driver<'_, H, M> {
     }
 
     /// Visits a connection of which the kernel says something: reads and dispatches until the socket is drained, the terms allow
-    /// no more or something holds it up; then flushes, and gives back what was written. False when there is none with this id:
-    /// one is to come, or it is stale.
+    /// no more or something holds it up; then flushes. What has been written is given back before it reads on. False when there
+    /// is none with this id: one is to come, or it is stale.
     pub(crate) fn handle_event(&mut self, id: ConnId, readiness: Readiness) -> bool {
         let Some((wire, shared)) = self.core.wire_mut(id) else {
             return false;
@@ -67,12 +67,7 @@ impl<H: Handler<M>, M> Driver<'_, H, M> {
         // Where in the scratch buffer bytes lie that are to be read on behind.
         let mut kept = 0..0;
         // Looked up again only after the application may have been called.
-        let mut found = if shared.notices.has_sent() {
-            self.give_back_sent(Some(id), 0..0);
-            self.core.wire_mut(id)
-        } else {
-            Some((wire, shared))
-        };
+        let mut found = Some((wire, shared));
         while let Some((wire, shared)) = found {
             kept = match wire.next_step(id, kept, shared, self.scratch, &terms) {
                 Step::Dispatch(held) => self.dispatch_apart(id, held, Partial::Left, &mut terms),
@@ -102,10 +97,10 @@ impl<H: Handler<M>, M> Driver<'_, H, M> {
                     break;
                 }
             };
-            kept = self.give_back_sent(Some(id), kept);
+            kept = self.give_back_within(id, kept);
             found = self.core.wire_mut(id);
         }
-        self.give_back_sent(None, 0..0);
+        self.give_back_sent();
         true
     }
 

@@ -36,30 +36,56 @@ impl<H: Handler<M>, M> Driver<'_, H, M> {
         }
     }
 
-    /// Gives back the payloads that have been written so far: now, not when the turn settles, so that what is read next goes to
-    /// where they lay, which is in the cache. `kept` is all that the scratch buffer holds, of a connection that is `visited`;
-    /// returns where it lies then.
+    /// Gives back the payloads that have been written so far, now that a visit is over: the next connection finds the buffers in
+    /// the cache.
     #[inline]
-    pub(super) fn give_back_sent(
-        &mut self,
-        visited: Option<ConnId>,
-        kept: Range<usize>,
-    ) -> Range<usize> {
+    pub(super) fn give_back_sent(&mut self) {
+        let count = self.core.shared.notices.counts().sent;
+        if count > 0 {
+            Self::give_back(self.app, self.core, count, &Visit::NONE);
+            self.warm(0..0);
+        }
+    }
+
+    /// The same before a visit reads on: that goes where they lay. `kept` is all that the scratch buffer holds; returns where
+    /// it lies then, nowhere if it is not to be read on behind.
+    #[inline]
+    pub(super) fn give_back_within(&mut self, id: ConnId, kept: Range<usize>) -> Range<usize> {
         if self.core.shared.notices.has_sent() {
-            self.give_back_and_warm(visited, kept)
+            self.give_back_and_go_on(id, kept)
         } else {
             kept
         }
     }
 
     #[inline(never)]
-    fn give_back_and_warm(&mut self, visited: Option<ConnId>, kept: Range<usize>) -> Range<usize> {
-        debug_assert!(visited.is_none_or(|id| !self.has_borrowed(id)));
-        let visit = visited.map_or(Visit::NONE, |id| {
-            Visit::new(id, &self.scratch[..kept.end], kept.start)
-        });
+    fn give_back_and_go_on(&mut self, id: ConnId, kept: Range<usize>) -> Range<usize> {
+        debug_assert!(!self.has_borrowed(id));
         let count = self.core.shared.notices.counts().sent;
+        let visit = Visit::new(id, &self.scratch[..kept.end], kept.start);
         Self::give_back(self.app, self.core, count, &visit);
+        let kept = if self.goes_on(id) {
+            kept
+        } else {
+            self.keep(id, kept, true);
+            0..0
+        };
+        self.warm(kept)
+    }
+
+    /// False when the application has paused, or sent so much that the peer has to take it first.
+    fn goes_on(&mut self, id: ConnId) -> bool {
+        let Some((wire, shared)) = self.core.wire_mut(id) else {
+            return false;
+        };
+        let high_water = shared.settings.config.high_water;
+        if wire.link.outbox.backlog() >= high_water && !wire.flags.backlogged {
+            flush_wire(wire, id, shared, &[]);
+        }
+        wire.link.state().reads_frames() && !wire.flags.hold_reading()
+    }
+
+    fn warm(&mut self, kept: Range<usize>) -> Range<usize> {
         let buffers = &mut self.core.shared.pools.buffers;
         buffers.reclaim();
         if kept.len() > MAX_MOVED {

@@ -3,7 +3,7 @@ use crate::connection::Output;
 
 /// What is being worked off while the application is called: the input of one connection, in the loop's scratch buffer.
 ///
-/// What of it has been used up stays as it is until the visit to the connection is over, so that what is sent from there need
+/// What of it has been used up stays as it is until more is read, and what is sent from there is written before, so that it need
 /// not be copied; and what is staged on the connection is written when the visit is over, without anybody remembering it.
 #[derive(Clone, Copy)]
 pub(crate) struct Visit<'a> {
@@ -52,8 +52,8 @@ impl<'a> Visit<'a> {
         &self.input[self.consumed..]
     }
 
-    /// Where this connection's bytes go. It may refer to what lies still until the visit is over; another one may not, for that
-    /// may be over earlier than it can write.
+    /// Where this connection's bytes go. It may refer to what lies still until more is read; another one may not, for that may be
+    /// earlier than it can write.
     #[inline]
     pub(super) fn output<W>(&self, id: ConnId, stream: &'a mut W) -> Output<'a, W> {
         if self.is_to(id) {
