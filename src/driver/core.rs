@@ -318,6 +318,13 @@ impl Wire {
             && self.link.outbox.backlog() < shared.settings.config.high_water
     }
 
+    /// True exactly when so much is staged that it has to be known whether the peer takes it, before more of its bytes are looked
+    /// at.
+    #[inline]
+    pub(super) fn has_much_to_write(&self, shared: &Shared) -> bool {
+        self.link.outbox.backlog() >= shared.settings.config.high_water && !self.flags.backlogged
+    }
+
     /// Sets, moves or stops the timer, after something has changed that its deadline depends on. Returns what is due at
     /// once, if anything is.
     pub(crate) fn arm(&mut self, id: ConnId, shared: &mut Shared) -> Option<Due> {

@@ -36,12 +36,7 @@ impl<H: Handler<M>, M> Driver<'_, H, M> {
                 return 0..0;
             };
             let reads_frames = wire.link.state().reads_frames();
-            // What the application has staged is written early when it is much: before more is dispatched, it has to be known
-            // whether the peer takes it.
-            if reads_frames
-                && wire.link.outbox.backlog() >= shared.settings.config.high_water
-                && !wire.flags.backlogged
-            {
+            if reads_frames && wire.has_much_to_write(shared) {
                 self.flush_settled(id, position);
                 continue;
             }

@@ -64,25 +64,29 @@ impl<H: Handler<M>, M> Driver<'_, H, M> {
         let count = self.core.shared.notices.counts().sent;
         let visit = Visit::new(id, &self.scratch[..kept.end], kept.start);
         Self::give_back(self.app, self.core, count, &visit);
-        let kept = if self.goes_on(id) {
-            kept
-        } else {
+        self.flush_much(id);
+        let kept = if self.holds_reading(id) {
             self.keep(id, kept, true);
             0..0
+        } else {
+            kept
         };
         self.warm(kept)
     }
 
-    /// False when the application has paused, or sent so much that the peer has to take it first.
-    fn goes_on(&mut self, id: ConnId) -> bool {
-        let Some((wire, shared)) = self.core.wire_mut(id) else {
-            return false;
-        };
-        let high_water = shared.settings.config.high_water;
-        if wire.link.outbox.backlog() >= high_water && !wire.flags.backlogged {
-            flush_wire(wire, id, shared, &[]);
+    /// The application may have sent much when payloads came back.
+    fn flush_much(&mut self, id: ConnId) {
+        if let Some((wire, shared)) = self.core.wire_mut(id) {
+            if wire.has_much_to_write(shared) {
+                flush_wire(wire, id, shared, &[]);
+            }
         }
-        wire.link.state().reads_frames() && !wire.flags.hold_reading()
+    }
+
+    /// True exactly when nothing more of this connection is to be looked at now, or ever.
+    fn holds_reading(&mut self, id: ConnId) -> bool {
+        let found = self.core.wire_mut(id);
+        found.is_none_or(|(wire, _)| !wire.link.state().reads_frames() || wire.flags.hold_reading())
     }
 
     fn warm(&mut self, kept: Range<usize>) -> Range<usize> {
