@@ -239,6 +239,16 @@ fn reports_returns(app: &mut App) {
     }));
 }
 
+/// Notes where each message lies, and what comes back of it.
+fn reports_places(app: &mut App) {
+    let report = app.reporter();
+    app.on_message = Some(Box::new(move |conn, mut message| {
+        note(&report, format!("{:p}", message.as_bytes()));
+        conn.forward(&mut message).unwrap();
+    }));
+    reports_returns(app);
+}
+
 #[test]
 fn a_message_in_a_buffer_of_its_own_is_moved_and_comes_back() {
     let large = |size| Config::default().scratch_size(size).turn_bytes(16 * MIB);
@@ -302,14 +312,7 @@ fn what_the_scratch_buffer_has_become_is_sent_without_a_copy() {
 /// A buffer that has just been written from is in the cache: the loop reads to it next.
 #[test]
 fn a_message_comes_where_the_last_one_was() {
-    let server = Server::start(Config::default().scratch_size(SCRATCH), |app| {
-        let report = app.reporter();
-        app.on_message = Some(Box::new(move |conn, mut message| {
-            note(&report, format!("{:p}", message.as_bytes()));
-            conn.forward(&mut message).unwrap();
-        }));
-        reports_returns(app);
-    });
+    let server = Server::start(Config::default().scratch_size(SCRATCH), reports_places);
     let mut client = server.connect();
     server.expect_open();
     let payload = pattern(200_000, 1);
@@ -361,14 +364,7 @@ fn write_two(server: &Server, client: &mut Client, payload: &[u8]) {
 /// next message moved there.
 #[test]
 fn the_next_of_two_messages_comes_where_the_first_one_was() {
-    let server = Server::start(one_after_the_other(), |app| {
-        let report = app.reporter();
-        app.on_message = Some(Box::new(move |conn, mut message| {
-            note(&report, format!("{:p}", message.as_bytes()));
-            conn.forward(&mut message).unwrap();
-        }));
-        reports_returns(app);
-    });
+    let server = Server::start(one_after_the_other(), reports_places);
     let mut client = server.connect();
     server.expect_open();
     let payload = pattern(200_000, 1);

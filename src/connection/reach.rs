@@ -8,8 +8,8 @@ use crate::protocol::{FrameHeader, ParsedHeader};
 /// second-level cache then, of which the kernel's copy takes as much again.
 pub(super) const MAX_READ: usize = 512 * 1024;
 
-/// A message of which no more than this is missing is read to its end. Beyond the cache's size a second read costs less than
-/// what has left the cache; up to here it costs more.
+/// A message of which no more than this is missing is read to its end: measured with 1 MiB, a second read costs more than what
+/// has left the cache meanwhile.
 const MAX_LAST_READ: usize = 2 * MAX_READ;
 
 /// What is left of a read is moved to the front of the scratch buffer without more ado when it is no more than this: that is
