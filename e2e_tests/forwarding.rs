@@ -309,10 +309,17 @@ fn what_the_scratch_buffer_has_become_is_sent_without_a_copy() {
     server.wait_for("nothing leased", |stats| stats.buffer_memory.current == 0);
 }
 
-/// A buffer that has just been written from is in the cache: the loop reads to it next.
+/// A buffer that has just been written from is in the cache: the loop reads to it next. Also where little comes first, if the
+/// message would have a buffer of this size anyway.
 #[test]
 fn a_message_comes_where_the_last_one_was() {
-    let server = Server::start(Config::default().scratch_size(SCRATCH), reports_places);
+    let config = Config::default().scratch_size(SCRATCH);
+    comes_where_the_last_one_was(config.clone(), 100_000);
+    comes_where_the_last_one_was(config.large_buffer_size(SCRATCH), 33_000);
+}
+
+fn comes_where_the_last_one_was(config: Config, first: usize) {
+    let server = Server::start(config, reports_places);
     let mut client = server.connect();
     server.expect_open();
     let payload = pattern(200_000, 1);
@@ -322,10 +329,10 @@ fn a_message_comes_where_the_last_one_was() {
     loop {
         // As above: mostly found all at once.
         let held = server.hold();
-        client.write(&wire[..100_000]);
+        client.write(&wire[..first]);
         drop(held);
-        server.expect_read(100_000);
-        client.write(&wire[100_000..]);
+        server.expect_read(first);
+        client.write(&wire[first..]);
         let place = next_note(&server);
         let was_scratch = next_note(&server).contains(&format!("of {SCRATCH} bytes"));
         assert!(client.read_frame() == Frame::binary(payload.clone()));

@@ -75,7 +75,8 @@ settings! {
     /// Fixed buffers leased at a time. A connection that needs one more is closed with 1013, a send is refused. Default
     /// 16,384.
     max_read_buffers: usize = 16_384;
-    /// Size in bytes of the shared buffers for messages that do not fit a fixed buffer. Default 65,536.
+    /// Size in bytes of the shared buffers for messages that do not fit a fixed buffer, and the most that a message is given
+    /// because its length is announced. Default 65,536.
     large_buffer_size: usize = 64 * KIB;
     /// Large-message buffers that are allocated at the start. Default 8.
     initial_large_buffers: usize = 8;
@@ -86,7 +87,8 @@ settings! {
     /// Bytes of buffers that are kept for reuse while nobody needs them. Default 64 MiB.
     max_idle_buffer_memory: usize = 64 * MIB;
     /// Size in bytes of the one buffer that the loop reads into, at most 512 KiB at a time, or 1 MiB and a fixed buffer where that
-    /// ends a message. A message that it has room for is not copied when it comes in pieces. Default 262,144.
+    /// ends a message. A message that it has room for is not copied when it comes in pieces, unless little of it comes first (see
+    /// `guide::sizing`). Default 262,144.
     scratch_size: usize = 256 * KIB;
 
     // Messages.

@@ -11,6 +11,7 @@ use super::{
 };
 use crate::{
     config::Config,
+    memory::MAX_MOVED,
     protocol::{self, Codec, Limits, Role},
 };
 
@@ -1162,6 +1163,32 @@ fn what_is_little_or_does_not_fit_is_copied() {
         feed_once(&mut feeder, &input[..len]);
         assert_eq!(feeder.scratch.as_ptr(), before);
         assert_eq!(feeder.pools.buffers.leased(), 1);
+        feeder.inbox.clear(&mut feeder.pools);
+        assert!(feeder.holds_nothing());
+    }
+}
+
+/// Where the large buffers are as large as the scratch buffer, nothing is saved by copying the start to a smaller one.
+#[test]
+fn what_is_worth_a_large_buffer_anyway_stays_from_32_kib_on() {
+    const SIZE: usize = 1 << 20;
+    let config = config()
+        .scratch_size(SIZE)
+        .large_buffer_size(SIZE)
+        .max_message_size(SIZE)
+        .max_idle_buffer_memory(4 * SIZE);
+    let wire = frame(BINARY, Some(KEY), &vec![7; SIZE - 100]);
+    let header = wire.len() - (SIZE - 100);
+    for (arrived, stays) in [(MAX_MOVED - 1, false), (MAX_MOVED, true)] {
+        let mut feeder = Feeder::new(rules(Role::Server), &config, Way::Direct);
+        feeder.rules.max_message_size = SIZE;
+        let before = feeder.scratch.as_ptr();
+        feed_once(&mut feeder, &wire[..header + arrived]);
+        assert_eq!(feeder.scratch.as_ptr() != before, stays, "{arrived}");
+        assert_eq!(feeder.pools.buffers.leased(), 1);
+        // There is room for all of it.
+        let space = feeder.inbox.direct_space(&mut feeder.pools).unwrap();
+        assert_eq!(space.len(), wire.len() - header - arrived);
         feeder.inbox.clear(&mut feeder.pools);
         assert!(feeder.holds_nothing());
     }

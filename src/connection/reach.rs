@@ -2,7 +2,10 @@
 
 use std::ops::Range;
 
-use crate::protocol::{FrameHeader, ParsedHeader};
+use crate::{
+    memory::MAX_MOVED,
+    protocol::{FrameHeader, ParsedHeader},
+};
 
 /// Bytes that one read brings at most, unless it ends a message. Where they are unmasked as they come they are still in the
 /// second-level cache then, of which the kernel's copy takes as much again.
@@ -11,10 +14,6 @@ pub(super) const MAX_READ: usize = 512 * 1024;
 /// A message of which no more than this is missing is read to its end: measured with 1 MiB, a second read costs more than what
 /// has left the cache meanwhile.
 const MAX_LAST_READ: usize = 2 * MAX_READ;
-
-/// What is left of a read is moved to the front of the scratch buffer without more ado when it is no more than this: that is
-/// copied sooner than memory which has left the cache is read to.
-pub(crate) const MAX_MOVED: usize = 32 * 1024;
 
 /// What the next bytes of a connection go on with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -4,8 +4,8 @@ use super::{
     ConnId, Core, Driver, Fragment, Handler, Message, Visit, conn::Conn, flush::flush, terms::Terms,
 };
 use crate::{
-    connection::{Assembled, Event, Fault, MAX_MOVED, Partial, Piece, goes_on_in_place},
-    memory::Buffer,
+    connection::{Assembled, Event, Fault, Partial, Piece, goes_on_in_place},
+    memory::{Buffer, MAX_MOVED},
     protocol::{ClosePayload, FrameHeader, MessageKind, Opcode, Rules},
 };
 

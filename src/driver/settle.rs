@@ -4,7 +4,7 @@ use super::{
     ConnId, Connections, Core, Driver, Handler, Slot, Visit, conn::Conn, flush::flush_wire,
     notices::Counts,
 };
-use crate::{connection::MAX_MOVED, protocol::Role};
+use crate::{memory::MAX_MOVED, protocol::Role};
 
 /// How often the consequences of callbacks are worked off within a turn: a completion that sends, completes and sends again
 /// must not keep the other connections waiting. What is left is done in the next turn, which does not block.

@@ -18,7 +18,9 @@ pub(crate) type Buffer = Box<[u8]>;
 const GROWTH: usize = 4;
 /// Large buffers that are left when those begin to be few.
 const TIGHT: usize = 4;
-/// The scratch buffer is not exchanged for less than this part of it: so little is copied soon.
+/// So many bytes are copied without more ado: that is done sooner than memory which has left the cache is read to.
+pub(crate) const MAX_MOVED: usize = 32 * 1024;
+/// The scratch buffer is not exchanged for less than this part of it, unless that is more than `MAX_MOVED`.
 const LEAST_SHARE: usize = 8;
 /// The class of the fixed read buffers.
 const READ: usize = 0;
@@ -165,7 +167,8 @@ impl BufferPool {
     /// True exactly when `exchange` would be done for `len` bytes.
     pub(crate) fn may_exchange(&mut self, len: usize) -> bool {
         let size = self.config.scratch_size;
-        let is_worth_it = self.config.large_buffer_size <= size && size / LEAST_SHARE <= len;
+        let least = (size / LEAST_SHARE).min(MAX_MOVED);
+        let is_worth_it = self.config.large_buffer_size <= size && least <= len;
         is_worth_it && self.may_hold(size, len) && self.has_spare(size)
     }
 

@@ -17,7 +17,7 @@ mod slots;
 mod timers;
 
 pub use buffers::Occupancy;
-pub(crate) use buffers::{Buffer, BufferPool};
+pub(crate) use buffers::{Buffer, BufferPool, MAX_MOVED};
 pub(crate) use control_ring::{CAPACITY as CONTROL_RING_LEN, ControlRing, MAX_FRAME_LEN};
 pub use pool_buf::PoolBuf;
 pub(crate) use recycler::Recycler;

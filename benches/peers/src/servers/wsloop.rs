@@ -15,7 +15,7 @@ const SEED: [u8; 32] = [9; 32];
 const LARGE: usize = 256 * 1024;
 /// Room for such a message of each of some hundred connections, instead of asking the system for it each time.
 const MAX_IDLE: usize = 256 * 1024 * 1024;
-/// Room for one of them and its header where the loop reads.
+/// Room for one of them and its header where the loop reads, and wherever else one is put.
 const LARGE_SCRATCH: usize = 1024 * 1024 + 4096;
 /// Sixteen of them: the connections need not take turns in the midst of a message.
 const LARGE_TURN: usize = 16 * 1024 * 1024;
@@ -87,6 +87,7 @@ fn run(mut app: impl Handler<Session = ()>, options: &Options) -> Result<(), Box
         config
             .max_idle_buffer_memory(MAX_IDLE)
             .scratch_size(LARGE_SCRATCH)
+            .large_buffer_size(LARGE_SCRATCH)
             .turn_bytes(LARGE_TURN)
             // The next one is read when the kernel has the last: all pass through the same memory.
             .high_water(1)
