@@ -1,5 +1,11 @@
 //! Masking of client payloads.
 
+#[cfg(feature = "simd")]
+use std::sync::LazyLock;
+
+#[cfg(feature = "simd")]
+use fearless_simd::{Level, dispatch};
+
 /// XORs `data` in place with the masking `key`; masking twice gives the original back. RFC 6455 §5.3.
 ///
 /// `data[0]` is byte number `offset` of the frame's payload, so a payload may be unmasked piece by piece as it
@@ -7,29 +13,52 @@
 #[inline]
 pub fn apply_mask(key: [u8; 4], offset: usize, data: &mut [u8]) {
     let key = rotate_key(u32::from_le_bytes(key), offset);
-    if data.len() < ALIGN_MIN {
+    if data.len() < LONG {
         xor(key, data);
     } else {
-        xor_aligned(key, data);
+        xor_long(key, data);
     }
 }
 
-/// From this many bytes on it pays to begin at an aligned place: vectors that lie across two lines of the cache take twice as
-/// long.
-const ALIGN_MIN: usize = 1024;
-/// Bytes of a vector register that every x86-64 and every ARMv8 has.
-const VECTOR_LEN: usize = 16;
+/// From this many bytes on it pays to ask for the widest vectors, and to begin at an aligned place: vectors that lie across two
+/// lines of the cache take twice as long.
+const LONG: usize = 1024;
+/// Bytes of the widest vector register that there is, and of a line of the cache.
+const WIDEST: usize = 64;
 
+/// With the widest vector registers that the processor has.
+#[cfg(feature = "simd")]
 #[inline(never)]
+fn xor_long(key: u32, data: &mut [u8]) {
+    static LEVEL: LazyLock<Level> = LazyLock::new(Level::new);
+    xor_at(*LEVEL, key, data);
+}
+
+#[cfg(feature = "simd")]
+#[inline]
+fn xor_at(level: Level, key: u32, data: &mut [u8]) {
+    dispatch!(level, _ => xor_aligned(key, data));
+}
+
+/// With the vector registers that all processors of this kind have.
+#[cfg(not(feature = "simd"))]
+#[inline(never)]
+fn xor_long(key: u32, data: &mut [u8]) {
+    xor_aligned(key, data);
+}
+
+// From here on everything is inlined always: it is compiled once for each kind of vector register.
+
+#[inline(always)]
 fn xor_aligned(key: u32, data: &mut [u8]) {
-    let before = data.as_ptr().align_offset(VECTOR_LEN).min(data.len());
+    let before = data.as_ptr().align_offset(WIDEST).min(data.len());
     let (before, aligned) = data.split_at_mut(before);
-    xor_bytes(key, before);
+    xor(key, before);
     xor(rotate_key(key, before.len()), aligned);
 }
 
 /// The key, as a little-endian number, as it lies over the payload from byte number `offset` on.
-#[inline]
+#[inline(always)]
 fn rotate_key(key: u32, offset: usize) -> u32 {
     let bits = match offset % 4 {
         0 => 0,
@@ -40,7 +69,7 @@ fn rotate_key(key: u32, offset: usize) -> u32 {
     key.rotate_right(bits)
 }
 
-#[inline]
+#[inline(always)]
 fn xor(key: u32, data: &mut [u8]) {
     // The widths are multiples of the key's length: no step has to rotate the key again.
     let rest = xor_blocks::<32>(key, data);
@@ -49,7 +78,7 @@ fn xor(key: u32, data: &mut [u8]) {
     xor_bytes(key, rest);
 }
 
-#[inline]
+#[inline(always)]
 fn xor_bytes(key: u32, data: &mut [u8]) {
     for (byte, key) in data.iter_mut().zip(key.to_le_bytes().into_iter().cycle()) {
         *byte ^= key;
@@ -61,7 +90,7 @@ fn xor_bytes(key: u32, data: &mut [u8]) {
 /// The fixed width makes the compiler use vector registers (`N` = 32) or one word (8 and 4), without the set-up that
 /// a vectorized loop of unknown length costs a short payload; and words of four bytes let it spread the key over a register
 /// in one step. Wider blocks are left scalar by some compilers: measure before changing it.
-#[inline]
+#[inline(always)]
 fn xor_blocks<const N: usize>(key: u32, data: &mut [u8]) -> &mut [u8] {
     let mut blocks = data.chunks_exact_mut(N);
     for block in &mut blocks {
@@ -78,7 +107,7 @@ mod tests {
     use rand_chacha::ChaCha8Rng;
     use rand_chacha::rand_core::{Rng, SeedableRng};
 
-    use super::apply_mask;
+    use super::{WIDEST, apply_mask};
 
     fn naive(key: [u8; 4], offset: usize, data: &[u8]) -> Vec<u8> {
         let position = |index: usize| offset.wrapping_add(index) % 4;
@@ -116,7 +145,7 @@ mod tests {
     fn long_ones_at_every_alignment() {
         let key = [0x11, 0x22, 0x44, 0x88];
         let source: Vec<u8> = (0..=255).cycle().take(5000).collect();
-        for start in 0..33 {
+        for start in 0..=WIDEST {
             for length in (1000..1060).chain([4000, 4097]) {
                 for offset in 0..4 {
                     // In the middle of an allocation, for its beginning is aligned.
@@ -126,6 +155,35 @@ mod tests {
                     assert_eq!(data[start..start + length], expected, "{start}, {length}");
                     assert_eq!(data[..start], source[..start]);
                     assert_eq!(data[start + length..], source[start + length..]);
+                }
+            }
+        }
+    }
+
+    /// Also with narrower ones than this machine's widest.
+    #[cfg(all(feature = "simd", target_arch = "x86_64"))]
+    #[test]
+    fn with_every_kind_of_vector_register() {
+        use super::{Level, xor_at};
+
+        let key = [0x11, 0x22, 0x44, 0x88];
+        let source: Vec<u8> = (0..=255).cycle().take(5000).collect();
+        let widest = Level::new();
+        let levels = [
+            widest.as_sse2().map(Level::Sse2),
+            widest.as_sse4_2().map(Level::Sse4_2),
+            widest.as_avx2().map(Level::Avx2),
+            Some(widest),
+        ];
+        assert!(levels[0].is_some(), "every x86-64 has these");
+        for level in levels.into_iter().flatten() {
+            for start in [0, 1, 7, 31, 63] {
+                for end in [start, start + 100, 4000, 5000] {
+                    let mut data = source.clone();
+                    let expected = naive(key, 0, &data[start..end]);
+                    xor_at(level, u32::from_le_bytes(key), &mut data[start..end]);
+                    assert_eq!(data[start..end], expected, "{level:?}, {start}..{end}");
+                    assert_eq!(data[end..], source[end..]);
                 }
             }
         }
