@@ -71,11 +71,67 @@ fn rotate_key(key: u32, offset: usize) -> u32 {
 
 #[inline(always)]
 fn xor(key: u32, data: &mut [u8]) {
-    // The widths are multiples of the key's length: no step has to rotate the key again.
-    let rest = xor_blocks::<32>(key, data);
-    let rest = xor_blocks::<8>(key, rest);
-    let rest = xor_blocks::<4>(key, rest);
-    xor_bytes(key, rest);
+    match data.len() {
+        BLOCK.. => xor_blocks(key, data),
+        16.. => xor_both_ends::<16>(key, data),
+        8.. => xor_both_ends::<8>(key, data),
+        4.. => xor_both_ends::<4>(key, data),
+        _ => xor_bytes(key, data),
+    }
+}
+
+/// Bytes that are masked in one step: the compiler makes vector registers of them, in which it spreads the key in one step, without
+/// the set-up that a vectorized loop of unknown length costs a short payload. Wider blocks are left scalar by some compilers:
+/// measure before changing it.
+const BLOCK: usize = 32;
+
+/// A block at least: all that there are, and the last bytes as one more, which lies over the one before it.
+#[inline(always)]
+fn xor_blocks(key: u32, data: &mut [u8]) {
+    let last = xored_end::<BLOCK>(key, data);
+    for block in data.chunks_exact_mut(BLOCK) {
+        xor_words(key, block);
+    }
+    put_end(data, last);
+}
+
+/// `N` bytes at least, which are a multiple of the key's length, and twice as many at most, as two blocks that may lie over each
+/// other.
+#[inline(always)]
+fn xor_both_ends<const N: usize>(key: u32, data: &mut [u8]) {
+    let last = xored_end::<N>(key, data);
+    if let Some(first) = data.first_chunk_mut::<N>() {
+        *first = xored(key, *first);
+    }
+    put_end(data, last);
+}
+
+/// What the last `N` bytes will be, to be asked before any of them is changed.
+#[inline(always)]
+fn xored_end<const N: usize>(key: u32, data: &[u8]) -> Option<[u8; N]> {
+    let last = data.last_chunk::<N>()?;
+    Some(xored(rotate_key(key, data.len()), *last))
+}
+
+#[inline(always)]
+fn put_end<const N: usize>(data: &mut [u8], end: Option<[u8; N]>) {
+    if let (Some(place), Some(end)) = (data.last_chunk_mut::<N>(), end) {
+        *place = end;
+    }
+}
+
+#[inline(always)]
+fn xored<const N: usize>(key: u32, mut block: [u8; N]) -> [u8; N] {
+    xor_words(key, &mut block);
+    block
+}
+
+#[inline(always)]
+fn xor_words(key: u32, block: &mut [u8]) {
+    for word in block.chunks_exact_mut(4) {
+        let masked = u32::from_le_bytes([word[0], word[1], word[2], word[3]]) ^ key;
+        word.copy_from_slice(&masked.to_le_bytes());
+    }
 }
 
 #[inline(always)]
@@ -83,23 +139,6 @@ fn xor_bytes(key: u32, data: &mut [u8]) {
     for (byte, key) in data.iter_mut().zip(key.to_le_bytes().into_iter().cycle()) {
         *byte ^= key;
     }
-}
-
-/// XORs as many whole blocks of `N` bytes as `data` holds, and returns what is left.
-///
-/// The fixed width makes the compiler use vector registers (`N` = 32) or one word (8 and 4), without the set-up that
-/// a vectorized loop of unknown length costs a short payload; and words of four bytes let it spread the key over a register
-/// in one step. Wider blocks are left scalar by some compilers: measure before changing it.
-#[inline(always)]
-fn xor_blocks<const N: usize>(key: u32, data: &mut [u8]) -> &mut [u8] {
-    let mut blocks = data.chunks_exact_mut(N);
-    for block in &mut blocks {
-        for word in block.chunks_exact_mut(4) {
-            let masked = u32::from_le_bytes([word[0], word[1], word[2], word[3]]) ^ key;
-            word.copy_from_slice(&masked.to_le_bytes());
-        }
-    }
-    blocks.into_remainder()
 }
 
 #[cfg(test)]
