@@ -57,7 +57,8 @@
 //! # Without the loop
 //!
 //! [`protocol`] needs `alloc` and nothing else: without the default feature `std` it is all that there is, and the crate is
-//! `no_std`.
+//! `no_std`. The default feature `simd` masks large payloads with the widest vector registers that the processor has; it needs Rust
+//! 1.89, everything else 1.85.
 #![cfg_attr(not(any(feature = "std", test)), no_std)]
 #![cfg_attr(
     not(feature = "std"),

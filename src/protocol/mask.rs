@@ -23,7 +23,7 @@ pub fn apply_mask(key: [u8; 4], offset: usize, data: &mut [u8]) {
 /// From this many bytes on it pays to ask for the widest vectors, and to begin at an aligned place: vectors that lie across two
 /// lines of the cache take twice as long.
 const LONG: usize = 1024;
-/// Bytes of the widest vector register that there is, and of a line of the cache.
+/// Bytes of the widest vector register of x86-64, and of a line of most caches.
 const WIDEST: usize = 64;
 
 /// With the widest vector registers that the processor has.
@@ -99,6 +99,7 @@ fn xor_blocks(key: u32, data: &mut [u8]) {
 /// other.
 #[inline(always)]
 fn xor_both_ends<const N: usize>(key: u32, data: &mut [u8]) {
+    debug_assert!((N..=2 * N).contains(&data.len()));
     let last = xored_end::<N>(key, data);
     if let Some(first) = data.first_chunk_mut::<N>() {
         *first = xored(key, *first);
