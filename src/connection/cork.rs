@@ -181,9 +181,23 @@ impl Cork {
         if self.borrowed.is_empty() {
             return offer(self.filled, || out.write(&self.buffer[..self.filled]));
         }
+        if let Some(frame) = self.only_frame() {
+            let frame = &out.settled()[frame];
+            return offer(frame.len(), || out.write(frame));
+        }
         let mut slices = [IoSlice::new(&[]); MAX_SLICES];
         let used = self.fill(out.settled(), &mut slices);
         offer(self.len as usize, || out.write_vectored(&slices[..used]))
+    }
+
+    /// Where in the settled input everything is: one frame, whose header has been put before its payload.
+    fn only_frame(&self) -> Option<Range<usize>> {
+        match self.borrowed.as_slice() {
+            [only] if only.place == Place::Moved && only.header.len() == self.filled => {
+                Some(only.payload.clone())
+            }
+            _ => None,
+        }
     }
 
     fn fill<'a>(&'a self, settled: &'a [u8], slices: &mut [IoSlice<'a>; MAX_SLICES]) -> usize {
