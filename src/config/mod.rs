@@ -88,8 +88,9 @@ settings! {
     max_idle_buffer_memory: usize = 64 * MIB;
     /// Size in bytes of the one buffer that the loop reads into, at most 512 KiB at a time, or 1 MiB and a fixed buffer where that
     /// ends a message. A message that it has room for is not copied when it comes in pieces, unless little of it comes first (see
-    /// `guide::sizing`). Default 262,144.
-    scratch_size: usize = 256 * KIB;
+    /// `guide::sizing`). So it is best a little larger than what comes at a time, which is often a power of two, for the headers:
+    /// 256 KiB and 4 KiB, unless it is set. Default 266,240.
+    scratch_size: usize = 260 * KIB;
 
     // Messages.
 
