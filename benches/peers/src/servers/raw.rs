@@ -10,6 +10,7 @@ use std::{
 };
 
 use rustix::event::epoll::EventFlags;
+use wsloop::protocol::apply_mask;
 
 use super::{ANNOUNCEMENT, Deflate, Options, Peer, Role, Service, listen};
 use crate::{
@@ -18,8 +19,8 @@ use crate::{
     upgrade,
 };
 
-/// What is read at a time, at least.
-const SCRATCH_LEN: usize = 256 * 1024;
+/// What is read at a time where frames are not larger: sixteen of 16 KiB, headers included.
+const SCRATCH_LEN: usize = 260 * 1024;
 /// Room for the keys of as many frames as can be read at a time.
 const ROOM_TO_MASK: usize = 64 * 1024;
 /// Epoll's name of the listener.
@@ -31,7 +32,7 @@ const ANSWER: &[u8] =
 struct Conn {
     stream: TcpStream,
     open: bool,
-    /// For a frame that does not come at once; made for the first of them.
+    /// A frame that does not come at once, empty while there is none.
     partial: Vec<u8>,
     /// Bytes of it that are there.
     filled: usize,
@@ -46,6 +47,8 @@ struct Server {
     conns: Vec<Option<Conn>>,
     vacant: Vec<usize>,
     scratch: Vec<u8>,
+    /// What frames that did not come at once were in, for the next ones: the last first, which is still in the cache.
+    spare: Vec<Vec<u8>>,
     framing: Option<Framing>,
     /// The sixteen announcements that are sent at most.
     announcements: Option<Vec<u8>>,
@@ -99,6 +102,7 @@ impl Server {
             conns: Vec::new(),
             vacant: Vec::new(),
             scratch: vec![0; SCRATCH_LEN + ROOM_TO_MASK],
+            spare: Vec::new(),
             framing: (options.peer == Peer::RawFrames)
                 .then(|| Framing::new(options.role, options.size)),
             announcements: (options.service == Service::Broadcast)
@@ -139,6 +143,7 @@ impl Server {
             poller,
             conns,
             scratch,
+            spare,
             framing,
             announcements,
             ..
@@ -165,7 +170,7 @@ impl Server {
                     None => false,
                 },
                 (None, _) => conn.echo_bytes(scratch, index, poller),
-                (Some(framing), _) => conn.echo_frames(framing, scratch, index, poller),
+                (Some(framing), _) => conn.echo_frames(framing, scratch, spare, index, poller),
             }
         };
         if !alive {
@@ -203,11 +208,12 @@ impl Conn {
         &mut self,
         framing: &Framing,
         scratch: &mut [u8],
+        spare: &mut Vec<Vec<u8>>,
         index: usize,
         poller: &Poller,
     ) -> bool {
         if self.filled > 0 || framing.incoming_len() > SCRATCH_LEN {
-            return self.go_on(framing, index, poller);
+            return self.go_on(framing, spare, index, poller);
         }
         let room = framing.headroom();
         let count = match self.stream.read(&mut scratch[room..SCRATCH_LEN]) {
@@ -219,7 +225,7 @@ impl Conn {
         let end = room + whole * framing.incoming_len();
         let rest = &scratch[end..room + count];
         if !rest.is_empty() {
-            self.partial.resize(room + framing.incoming_len(), 0);
+            self.partial = framing.room(spare);
             self.partial[room..room + rest.len()].copy_from_slice(rest);
             self.filled = rest.len();
             framing.mask(&mut self.partial[room..], 0..self.filled);
@@ -227,14 +233,20 @@ impl Conn {
         whole == 0 || self.write(framing.answer(scratch, whole), index, poller)
     }
 
-    /// Reads on in a frame, and masks or unmasks what came while it is in the cache.
-    fn go_on(&mut self, framing: &Framing, index: usize, poller: &Poller) -> bool {
-        let room = framing.headroom();
-        self.partial.resize(room + framing.incoming_len(), 0);
-        let frame = &mut self.partial[room..];
+    /// Reads on in a frame, and masks or unmasks what came.
+    fn go_on(
+        &mut self,
+        framing: &Framing,
+        spare: &mut Vec<Vec<u8>>,
+        index: usize,
+        poller: &Poller,
+    ) -> bool {
+        if self.partial.is_empty() {
+            self.partial = framing.room(spare);
+        }
+        let frame = &mut self.partial[framing.headroom()..];
         let before = self.filled;
-        let end = frame.len().min(before + SCRATCH_LEN);
-        match self.stream.read(&mut frame[before..end]) {
+        match self.stream.read(&mut frame[before..]) {
             Ok(0) => return false,
             Ok(count) => self.filled += count,
             Err(error) => return error.kind() == ErrorKind::WouldBlock,
@@ -248,7 +260,7 @@ impl Conn {
         let start = framing.start();
         frame[start..start + framing.outgoing.len()].copy_from_slice(&framing.outgoing);
         let alive = self.write(&frame[start..], index, poller);
-        self.partial = frame;
+        spare.push(frame);
         alive
     }
 
@@ -304,6 +316,13 @@ impl Framing {
         self.outgoing.len().saturating_sub(self.incoming)
     }
 
+    /// What a frame that does not come at once is put in.
+    fn room(&self, spare: &mut Vec<Vec<u8>>) -> Vec<u8> {
+        spare
+            .pop()
+            .unwrap_or_else(|| vec![0; self.headroom() + self.incoming_len()])
+    }
+
     /// Where the first answer begins.
     fn start(&self) -> usize {
         self.headroom() + self.incoming - self.outgoing.len()
@@ -345,20 +364,6 @@ impl Framing {
         if self.key.is_none() {
             key.copy_from_slice(&header[header.len() - MASK_LEN..]);
         }
-        key.rotate_left(from % MASK_LEN);
-        xor(key, &mut payload[from..range.end - self.incoming]);
-    }
-}
-
-fn xor(key: [u8; MASK_LEN], bytes: &mut [u8]) {
-    let wide = u64::from_ne_bytes([
-        key[0], key[1], key[2], key[3], key[0], key[1], key[2], key[3],
-    ]);
-    let (chunks, rest) = bytes.as_chunks_mut::<8>();
-    for chunk in chunks {
-        *chunk = (u64::from_ne_bytes(*chunk) ^ wide).to_ne_bytes();
-    }
-    for (byte, key) in rest.iter_mut().zip(key.iter().cycle()) {
-        *byte ^= key;
+        apply_mask(key, from, &mut payload[from..range.end - self.incoming]);
     }
 }
