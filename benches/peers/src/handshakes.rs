@@ -17,6 +17,7 @@ use crate::{
     poller::Poller,
     process::Server,
     servers::Deflate,
+    slices::Done,
     upgrade,
 };
 
@@ -27,14 +28,6 @@ pub(crate) struct Load {
     poller: Poller,
     /// Those of the last crowd.
     clients: Vec<Client>,
-}
-
-/// What was done in a time.
-#[derive(Debug, Clone, Copy, Default)]
-pub(crate) struct Answered {
-    pub(crate) handshakes: usize,
-    /// From when the server could go on to the last answer, of all crowds.
-    pub(crate) within: Duration,
 }
 
 struct Client {
@@ -53,15 +46,15 @@ impl Load {
         })
     }
 
-    /// One crowd after the other.
-    pub(crate) fn run(&mut self, server: &Server, time: Duration) -> Outcome<Answered> {
-        let end = Instant::now() + time;
-        let mut answered = Answered::default();
-        while Instant::now() < end {
-            answered.within += self.crowd(server)?;
-            answered.handshakes += self.width;
+    /// One crowd after the other. What counts is the time from when the server could go on to the last answer.
+    pub(crate) fn run(&mut self, server: &Server, time: Duration) -> Outcome<Done> {
+        let begin = Instant::now();
+        let mut done = Done::default();
+        while begin.elapsed() < time {
+            done.within += self.crowd(server)?;
+            done.count += self.width;
         }
-        Ok(answered)
+        Ok(done)
     }
 
     /// The last crowd goes, and another one is there when the server looks next. Returns how long it takes until all of it is

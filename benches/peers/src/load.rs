@@ -14,7 +14,7 @@ use std::{
 
 use rustix::event::epoll::EventFlags;
 
-use crate::{frames::Counter, poller::Poller, servers::Deflate, upgrade};
+use crate::{frames::Counter, poller::Poller, servers::Deflate, slices::Done, upgrade};
 
 /// How long an answer may take.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
@@ -114,22 +114,23 @@ impl Load {
     }
 
     /// Rounds over the first `active` connections, `at_once` of them in each and then the next ones, until `time` has passed.
-    /// Returns how often a connection was sent its messages.
+    /// Counts how often a connection was sent its messages.
     pub(crate) fn run(
         &mut self,
         active: usize,
         at_once: usize,
         traffic: &Traffic,
         time: Duration,
-    ) -> Outcome<usize> {
+    ) -> Outcome<Done> {
         let begin = Instant::now();
-        let mut sent = 0;
-        while begin.elapsed() < time {
+        let mut done = Done::default();
+        while done.within < time {
             let among = self.take_turn(active, at_once);
-            sent += among.len();
+            done.count += among.len();
             self.round(among, traffic)?;
+            done.within = begin.elapsed();
         }
-        Ok(sent)
+        Ok(done)
     }
 
     /// Whose turn it is: `at_once` of the first `active` connections, or those that are left.

@@ -19,7 +19,9 @@ mod results;
 mod run;
 mod scenario;
 mod servers;
+mod slices;
 mod upgrade;
+mod watch;
 
 use std::path::PathBuf;
 

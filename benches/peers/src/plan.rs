@@ -9,14 +9,13 @@ use indicatif::{ProgressBar, ProgressStyle};
 use crate::{
     load::Outcome,
     results::{Machine, Results},
-    run::{self, Times},
+    run::{self, Run, Times},
     scenario::{Measure, Metric, Scenario},
     servers::{Deflate, Peer, Role},
+    slices,
 };
 
-/// A run in which more of the time than this was lost to others is run again.
-const MAX_DISTURBED: f64 = 0.08;
-/// The same of latencies: what is lost of the time is lost by as many answers, and a thousandth of them is all that p99.9 looks
+/// A run in which more of the time than this was lost to others is run again where latencies are measured: what is lost of the time is lost by as many answers, and a thousandth of them is all that p99.9 looks
 /// at. About one run in three is that quiet.
 const MAX_DISTURBED_LATENCY: f64 = 0.0012;
 /// So it is tried more often.
@@ -64,7 +63,7 @@ pub(crate) struct Selection {
 fn max_disturbed(measure: Measure) -> f64 {
     match measure {
         Measure::Latency => MAX_DISTURBED_LATENCY,
-        _ => MAX_DISTURBED,
+        _ => slices::MAX_DISTURBED,
     }
 }
 
@@ -105,29 +104,78 @@ impl Selection {
             _ => DEFAULT_PACE,
         };
         let mut peers = peers.to_vec();
+        let side_by_side = scenario.measure.is_sliced() && scenario.fits_side_by_side();
+        let at_a_time = if side_by_side { peers.len().max(1) } else { 1 };
         for _ in 0..self.repeats(scenario) {
-            for peer in peers.clone() {
+            for group in peers.clone().chunks(at_a_time) {
+                let names: Vec<&str> = group.iter().map(|peer| peer.name()).collect();
                 bar.set_message(format!(
                     "{}: {scenario}, {}",
                     scenario.measure.name(),
-                    peer.name()
+                    names.join(", ")
                 ));
-                match self.undisturbed(scenario, peer, pace) {
-                    Ok(run) => {
-                        let disturbed = run.disturbed > max_disturbed(scenario.measure);
-                        results.add(scenario, peer, &run, disturbed);
+                for (peer, runs) in self.run_group(scenario, group, pace) {
+                    match runs {
+                        Ok(runs) => {
+                            for run in runs {
+                                let disturbed = run.disturbed > max_disturbed(scenario.measure);
+                                results.add(scenario, peer, &run, disturbed);
+                            }
+                        }
+                        Err(error) => {
+                            let error = format!("{}, {scenario}: {error}", peer.name());
+                            if peer.is_ours() {
+                                return Err(error.into());
+                            }
+                            // The others can be measured all the same.
+                            results.failures.push(error);
+                            peers.retain(|other| *other != peer);
+                        }
                     }
-                    // The others can be measured all the same.
-                    Err(error) if !peer.is_ours() => {
-                        results.failures.push(error.to_string());
-                        peers.retain(|other| *other != peer);
-                    }
-                    Err(error) => return Err(error),
+                    bar.inc(1);
                 }
-                bar.inc(1);
             }
         }
         Ok(())
+    }
+
+    /// One run of each; each slice is one where they are side by side, and all together where they come one after the other.
+    fn run_group(
+        &self,
+        scenario: &Scenario,
+        peers: &[Peer],
+        pace: f64,
+    ) -> Vec<(Peer, Outcome<Vec<Run>>)> {
+        if !scenario.measure.is_sliced() {
+            let run = |&peer| {
+                let run = self.undisturbed(scenario, peer, pace);
+                (peer, run.map(|run| vec![run]))
+            };
+            return peers.iter().map(run).collect();
+        }
+        let mut sessions = Vec::new();
+        let mut runs = Vec::new();
+        for &peer in peers {
+            match run::session(scenario, peer) {
+                Ok(session) => sessions.push(session),
+                Err(error) => runs.push((peer, Err(error))),
+            }
+        }
+        slices::run(&mut sessions, self.times(), self.tries);
+        let side_by_side = sessions.len() > 1;
+        runs.extend(sessions.into_iter().map(|session| {
+            let (peer, slices) = (session.peer, session.end());
+            let of_all = |slices: Vec<Run>| Run::median(&slices).into_iter().collect();
+            (
+                peer,
+                if side_by_side {
+                    slices
+                } else {
+                    slices.map(of_all)
+                },
+            )
+        }));
+        runs
     }
 
     /// Half of the messages per second that uWebSockets can answer.
@@ -136,34 +184,38 @@ impl Selection {
             measure: Measure::Messages,
             ..*scenario
         };
-        if closed.peers(&[Peer::Uwebsockets]).is_empty() {
+        let peers = closed.peers(&[Peer::Uwebsockets]);
+        let runs = self.run_group(&closed, &peers, DEFAULT_PACE);
+        let Some((_, runs)) = runs.into_iter().next() else {
             return Ok(DEFAULT_PACE);
-        }
-        let run = self.undisturbed(&closed, Peer::Uwebsockets, DEFAULT_PACE)?;
-        let rate = run
-            .figures
-            .iter()
+        };
+        let rate = runs?
+            .into_iter()
+            .flat_map(|run| run.figures)
             .find(|(metric, _)| *metric == Metric::Rate);
         Ok(rate.map_or(DEFAULT_PACE, |(_, rate)| rate / 2.0))
     }
 
-    /// The first run that was let alone, else the one that was least disturbed.
-    fn undisturbed(&self, scenario: &Scenario, peer: Peer, pace: f64) -> Outcome<run::Run> {
+    fn times(&self) -> Times {
         let measured = Duration::from_millis(self.milliseconds);
-        let times = Times {
+        Times {
             warm_up: measured / 4,
             measured,
-        };
+        }
+    }
+
+    /// The first run that was let alone, else the one that was least disturbed.
+    fn undisturbed(&self, scenario: &Scenario, peer: Peer, pace: f64) -> Outcome<Run> {
         let tries = match scenario.measure {
             Measure::Latency => self.tries * MORE_LATENCY_TRIES,
             _ => self.tries,
         };
-        let mut best = run::run(scenario, peer, times, pace)?;
+        let mut best = run::run(scenario, peer, self.times(), pace)?;
         for _ in 1..tries {
             if best.disturbed <= max_disturbed(scenario.measure) {
                 break;
             }
-            let run = run::run(scenario, peer, times, pace)?;
+            let run = run::run(scenario, peer, self.times(), pace)?;
             if run.disturbed < best.disturbed {
                 best = run;
             }

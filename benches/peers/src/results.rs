@@ -17,7 +17,7 @@ pub(crate) const LEAST: Peer = Peer::RawFrames;
 pub(crate) struct Results {
     pub(crate) machine: Machine,
     pub(crate) repeats: u32,
-    /// Runs that were disturbed each time they were tried.
+    /// Runs, or slices of runs, that were disturbed each time they were tried.
     pub(crate) disturbed: usize,
     /// What peers could not do, and why.
     pub(crate) failures: Vec<String>,
@@ -158,7 +158,7 @@ fn ratio(
     median(ratios.filter(|ratio| ratio.is_finite()).collect())
 }
 
-fn median(mut values: Vec<f64>) -> Option<f64> {
+pub(crate) fn median(mut values: Vec<f64>) -> Option<f64> {
     values.sort_unstable_by(f64::total_cmp);
     let middle = values.len() / 2;
     match values.len() {

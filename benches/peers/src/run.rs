@@ -1,4 +1,4 @@
-//! One run of one peer: started, put under load, looked at, ended.
+//! A peer that is started and put under load, and what one run of it says.
 
 use std::{
     fs,
@@ -11,9 +11,12 @@ use crate::{
     handshakes,
     load::{Answer, Load, Outcome, Traffic, listener},
     pace,
-    process::{self, Ran, Server, Under},
+    process::{Server, Under},
+    results::median,
     scenario::{Measure, Metric, Scenario},
     servers::{ANNOUNCEMENT_LEN, Deflate, Peer, Role},
+    slices::{Done, Session, Work},
+    watch::Watch,
 };
 
 /// How long a peer is put under load before anything counts, and while it counts.
@@ -23,12 +26,27 @@ pub(crate) struct Times {
     pub(crate) measured: Duration,
 }
 
-/// What came out of a run.
+/// What came out of a run, or of a slice of it.
 #[derive(Debug)]
 pub(crate) struct Run {
     pub(crate) figures: Vec<(Metric, f64)>,
-    /// The share of the time in which one of the two was ready to run, and did not.
+    /// The share of the time in which the server or the load was ready to run, and did not.
     pub(crate) disturbed: f64,
+}
+
+impl Run {
+    /// The medians of several, of which each has the same figures.
+    pub(crate) fn median(runs: &[Self]) -> Option<Self> {
+        let figure = |index: usize| {
+            let metric = runs.first()?.figures.get(index)?.0;
+            let values = runs.iter().map(|run| run.figures[index].1).collect();
+            Some((metric, median(values)?))
+        };
+        Some(Self {
+            figures: (0..).map_while(figure).collect(),
+            disturbed: median(runs.iter().map(|run| run.disturbed).collect())?,
+        })
+    }
 }
 
 /// Rounds of the two runs under callgrind or strace, whose difference counts.
@@ -40,70 +58,70 @@ const TRAFFIC_SIZE: usize = 16 * 1024;
 /// Time that passes before it is looked at.
 const UNTIL_IDLE: Duration = Duration::from_secs(1);
 
+/// One run by itself, of what is not measured in slices.
 pub(crate) fn run(scenario: &Scenario, peer: Peer, times: Times, pace: f64) -> Outcome<Run> {
     match scenario.measure {
-        Measure::Messages | Measure::Growth => messages(scenario, peer, times),
-        Measure::Broadcast => broadcast(scenario, peer, times),
-        Measure::Handshakes => handshakes(scenario, peer, times),
         Measure::Latency => latency(scenario, peer, times, pace),
         Measure::Memory => memory(scenario, peer),
         Measure::Instructions => instructions(scenario, peer),
         Measure::Calls => calls(scenario, peer),
+        measure => Err(format!("{} is measured in slices", measure.name()).into()),
     }
-    .map_err(|error| format!("{}, {scenario}: {error}", peer.name()).into())
 }
 
-// --- Messages -------------------------------------------------------------------------------------------------------
+/// A server and its load, of what is measured in slices.
+pub(crate) fn session(scenario: &Scenario, peer: Peer) -> Outcome<Session> {
+    let (server, work) = match scenario.measure {
+        Measure::Broadcast => broadcast(scenario, peer),
+        Measure::Handshakes => handshakes(scenario, peer),
+        _ => messages(scenario, peer),
+    }?;
+    Ok(Session::new(peer, server, work))
+}
 
-fn messages(scenario: &Scenario, peer: Peer, times: Times) -> Outcome<Run> {
+// --- In slices ------------------------------------------------------------------------------------------------------
+
+fn messages(scenario: &Scenario, peer: Peer) -> Outcome<(Server, Work)> {
     let (server, mut load) = start(scenario, peer, Under::Nothing)?;
     let traffic = traffic(scenario, peer)?;
     check(scenario, peer, &mut load)?;
-    let mut run = |time| load.run(scenario.connections, scenario.at_once(), &traffic, time);
-    run(times.warm_up)?;
-    let mut watch = Watch::start(&server)?;
-    let sent = run(times.measured)?;
-    watch.stop(&server)?;
-    Ok(watch.per((sent * scenario.in_flight) as f64))
+    let (active, at_once, in_flight) =
+        (scenario.connections, scenario.at_once(), scenario.in_flight);
+    let work = move |_: &Server, time| {
+        let mut done = load.run(active, at_once, &traffic, time)?;
+        done.count *= in_flight;
+        Ok(done)
+    };
+    Ok((server, Box::new(work)))
 }
 
-fn broadcast(scenario: &Scenario, peer: Peer, times: Times) -> Outcome<Run> {
+fn broadcast(scenario: &Scenario, peer: Peer) -> Outcome<(Server, Work)> {
     let (server, mut load) = start(scenario, peer, Under::Nothing)?;
     let wire = client_frame(&[u8::try_from(scenario.in_flight)?], false);
     let answer = Answer::Bytes(scenario.in_flight * frames::server_frame_len(ANNOUNCEMENT_LEN));
-    let mut rounds_of = |time: Duration| -> Outcome<usize> {
+    let (receivers, in_flight) = (scenario.connections, scenario.in_flight);
+    let work = move |_: &Server, time| {
         let begin = Instant::now();
-        let mut rounds = 0;
-        while begin.elapsed() < time {
-            load.broadcast(&wire, scenario.connections, answer)?;
-            rounds += 1;
+        let mut done = Done::default();
+        while done.within < time {
+            load.broadcast(&wire, receivers, answer)?;
+            done.count += receivers * in_flight;
+            done.within = begin.elapsed();
         }
-        Ok(rounds)
+        Ok(done)
     };
-    rounds_of(times.warm_up)?;
-    let mut watch = Watch::start(&server)?;
-    let rounds = rounds_of(times.measured)?;
-    watch.stop(&server)?;
-    Ok(watch.per((rounds * scenario.connections * scenario.in_flight) as f64))
+    Ok((server, Box::new(work)))
 }
 
-fn handshakes(scenario: &Scenario, peer: Peer, times: Times) -> Outcome<Run> {
+fn handshakes(scenario: &Scenario, peer: Peer) -> Outcome<(Server, Work)> {
     let server = Server::start(&scenario.options(peer), Under::Nothing)?;
     let address = server.address.ok_or("handshakes are a server's")?;
     let mut load = handshakes::Load::new(address, scenario.connections)?;
-    load.run(&server, times.warm_up)?;
-    let mut watch = Watch::start(&server)?;
-    let answered = load.run(&server, times.measured)?;
-    watch.stop(&server)?;
-    let count = answered.handshakes as f64;
-    Ok(Run {
-        figures: vec![
-            (Metric::Cpu, watch.cpu_of(count)),
-            (Metric::Rate, count / answered.within.as_secs_f64()),
-        ],
-        disturbed: watch.disturbed(),
-    })
+    let work = move |server: &Server, time| load.run(server, time);
+    Ok((server, Box::new(work)))
 }
+
+// --- By itself ------------------------------------------------------------------------------------------------------
 
 fn latency(scenario: &Scenario, peer: Peer, times: Times, pace: f64) -> Outcome<Run> {
     let server = Server::start(&scenario.options(peer), Under::Nothing)?;
@@ -111,9 +129,9 @@ fn latency(scenario: &Scenario, peer: Peer, times: Times, pace: f64) -> Outcome<
     let traffic = traffic(scenario, peer)?;
     let mut load = pace::Load::new(address, scenario.connections)?;
     load.run(&traffic, pace, times.warm_up)?;
-    let mut watch = Watch::start(&server)?;
+    let watch = Watch::start(&server)?;
     let latencies = load.run(&traffic, pace, times.measured)?;
-    watch.stop(&server)?;
+    let passed = watch.stop(&server)?;
     let at = |quantile| latencies.value_at_quantile(quantile) as f64;
     Ok(Run {
         figures: vec![
@@ -121,7 +139,7 @@ fn latency(scenario: &Scenario, peer: Peer, times: Times, pace: f64) -> Outcome<
             (Metric::P99, at(0.99)),
             (Metric::P999, at(0.999)),
         ],
-        disturbed: watch.disturbed(),
+        disturbed: passed.disturbed(),
     })
 }
 
@@ -314,78 +332,26 @@ fn check(scenario: &Scenario, peer: Peer, load: &mut Load) -> Outcome<()> {
     }
 }
 
-/// Looks at the clock, the server, the load and the machine, at a start and at a stop.
-struct Watch {
-    begin: Look,
-    passed: Passed,
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-struct Look {
-    clock: Instant,
-    server: Ran,
-    load: Ran,
-    stolen: Duration,
-}
-
-/// What lies between two looks.
-#[derive(Default)]
-struct Passed {
-    clock: Duration,
-    /// CPU time of the server.
-    cpu: Duration,
-    /// Time in which the server or the load did not run, and would have.
-    lost: Duration,
-}
-
-impl Look {
-    fn at(server: &Server) -> Outcome<Self> {
-        Ok(Self {
-            clock: Instant::now(),
-            server: server.ran()?,
-            load: process::own_ran()?,
-            stolen: process::stolen()?,
-        })
-    }
-}
-
-impl Watch {
-    fn start(server: &Server) -> Outcome<Self> {
-        Ok(Self {
-            begin: Look::at(server)?,
-            passed: Passed::default(),
-        })
-    }
-
-    fn stop(&mut self, server: &Server) -> Outcome<()> {
-        let (begin, end) = (&self.begin, Look::at(server)?);
-        let ran = end.server - begin.server;
-        self.passed = Passed {
-            clock: end.clock - begin.clock,
-            cpu: ran.cpu,
-            lost: ran.waited
-                + (end.load - begin.load).waited
-                + end.stolen.saturating_sub(begin.stolen),
+    #[test]
+    fn the_median_of_runs_is_that_of_each_figure() {
+        let run = |cpu, rate, disturbed| Run {
+            figures: vec![(Metric::Cpu, cpu), (Metric::Rate, rate)],
+            disturbed,
         };
-        Ok(())
-    }
-
-    /// CPU time for each of `count`, and how many there were per second.
-    fn per(&self, count: f64) -> Run {
-        Run {
-            figures: vec![
-                (Metric::Cpu, self.cpu_of(count)),
-                (Metric::Rate, count / self.passed.clock.as_secs_f64()),
-            ],
-            disturbed: self.disturbed(),
-        }
-    }
-
-    /// CPU time for each of `count`.
-    fn cpu_of(&self, count: f64) -> f64 {
-        self.passed.cpu.as_nanos() as f64 / count
-    }
-
-    fn disturbed(&self) -> f64 {
-        self.passed.lost.as_secs_f64() / self.passed.clock.as_secs_f64()
+        let runs = [
+            run(1.0, 30.0, 0.2),
+            run(3.0, 10.0, 0.0),
+            run(2.0, 20.0, 0.1),
+        ];
+        let median = Run::median(&runs).unwrap();
+        assert_eq!(
+            (median.figures, median.disturbed),
+            (vec![(Metric::Cpu, 2.0), (Metric::Rate, 20.0)], 0.1)
+        );
+        assert!(Run::median(&[]).is_none());
     }
 }

@@ -11,6 +11,9 @@ use crate::servers::{Deflate, Options, Peer, Role, Service};
 const MAX_ROUND: usize = 1 << 30;
 /// The same of what is compressed, which takes a fraction of a second.
 const MAX_COMPRESSED_ROUND: usize = 16 << 20;
+/// Connections of a peer and bytes under way to it, where all of them are there at the same time: some keep many times as much.
+const MAX_SIDE_BY_SIDE: usize = 1000;
+const MAX_BYTES_SIDE_BY_SIDE: usize = 64 << 20;
 
 /// What a table is about.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, ValueEnum, Serialize)]
@@ -88,6 +91,14 @@ impl Measure {
         !matches!(self, Self::Broadcast | Self::Handshakes | Self::Memory)
     }
 
+    /// Whether peers work side by side, each for a slice of the time.
+    pub(crate) fn is_sliced(self) -> bool {
+        matches!(
+            self,
+            Self::Messages | Self::Growth | Self::Broadcast | Self::Handshakes
+        )
+    }
+
     /// Whether a figure is the same each time it is taken.
     pub(crate) fn is_counted(self) -> bool {
         matches!(self, Self::Instructions | Self::Calls)
@@ -152,6 +163,12 @@ impl Scenario {
         };
         let each = self.size * self.in_flight;
         (max / each.max(1)).clamp(1, self.connections.max(1))
+    }
+
+    /// Whether all peers fit into memory and descriptors at the same time.
+    pub(crate) fn fits_side_by_side(&self) -> bool {
+        let connections = self.connections + self.idle;
+        connections <= MAX_SIDE_BY_SIDE && connections * self.size <= MAX_BYTES_SIDE_BY_SIDE
     }
 
     /// Those that can take part.
@@ -255,5 +272,23 @@ mod tests {
         assert_eq!(at_once(Deflate::Off, 1 << 20, 1000, 16), 64);
         assert_eq!(at_once(Deflate::Shared, 16 << 10, 1000, 16), 64);
         assert_eq!(at_once(Deflate::Dedicated, 1 << 20, 64, 17), 1);
+    }
+
+    #[test]
+    fn peers_are_side_by_side_where_there_is_room() {
+        let fits = |size, connections, idle| {
+            let scenario = Scenario {
+                measure: Measure::Messages,
+                role: Role::Server,
+                deflate: Deflate::Off,
+                size,
+                connections,
+                idle,
+                in_flight: 16,
+            };
+            scenario.fits_side_by_side()
+        };
+        assert!(fits(20, 1000, 0) && fits(1 << 20, 64, 0) && fits(20, 10, 990));
+        assert!(!fits(20, 1001, 0) && !fits(1 << 20, 65, 0) && !fits(20, 10, 991));
     }
 }

@@ -11,7 +11,7 @@ use crate::{
 pub(super) fn all(results: &Results) -> String {
     let machine = &results.machine;
     let mut text = format!(
-        "{}, {} cores, Linux {}, {}. Medians of {}; in parentheses: times the least possible (with frames), times uWebSockets.\n",
+        "{}, {} cores, Linux {}, {}. Medians of {} runs; in parentheses: times the least possible (with frames), times uWebSockets.\n",
         machine.processor,
         machine.cores,
         machine.kernel,
@@ -23,7 +23,7 @@ pub(super) fn all(results: &Results) -> String {
     }
     if results.disturbed > 0 {
         text.push_str(&format!(
-            "{} runs were disturbed however often they were tried.\n",
+            "{} runs, or slices of runs, were disturbed however often they were tried.\n",
             results.disturbed
         ));
     }
