@@ -181,6 +181,12 @@ impl Cork {
         if self.borrowed.is_empty() {
             return offer(self.filled, || out.write(&self.buffer[..self.filled]));
         }
+        self.write_borrowed(out)
+    }
+
+    /// Apart, so that what has nothing borrowed need not pass through its preparations.
+    #[inline(never)]
+    fn write_borrowed(&self, out: &mut Output<'_, impl Write>) -> io::Result<(usize, usize)> {
         if let Some(frame) = self.only_frame() {
             let frame = &out.settled()[frame];
             return offer(frame.len(), || out.write(frame));
