@@ -68,7 +68,7 @@ fn max_disturbed(measure: Measure) -> f64 {
 }
 
 impl Selection {
-    /// Runs everything that was chosen. What there is so far is saved after each scenario: the whole takes more than an hour.
+    /// Runs everything that was chosen. What there is so far is saved after each scenario: the whole takes an hour.
     pub(crate) fn run(
         &self,
         machine: Machine,
