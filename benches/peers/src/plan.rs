@@ -12,11 +12,11 @@ use crate::{
     run::{self, Run, Times},
     scenario::{Measure, Metric, Scenario},
     servers::{Deflate, Peer, Role},
-    slices,
+    slices, watch,
 };
 
-/// A run in which more of the time than this was lost to others is run again where latencies are measured: what is lost of the time is lost by as many answers, and a thousandth of them is all that p99.9 looks
-/// at. About one run in three is that quiet.
+/// As `slices::MAX_DISTURBED`, of latencies: what is lost of the time is lost by as many answers, and a thousandth of them is all
+/// that p99.9 looks at. About one run in three is that quiet.
 const MAX_DISTURBED_LATENCY: f64 = 0.0012;
 /// So it is tried more often.
 const MORE_LATENCY_TRIES: u32 = 6;
@@ -204,23 +204,18 @@ impl Selection {
         }
     }
 
-    /// The first run that was let alone, else the one that was least disturbed.
+    /// One run, or the best of several tries.
     fn undisturbed(&self, scenario: &Scenario, peer: Peer, pace: f64) -> Outcome<Run> {
         let tries = match scenario.measure {
             Measure::Latency => self.tries * MORE_LATENCY_TRIES,
             _ => self.tries,
         };
-        let mut best = run::run(scenario, peer, self.times(), pace)?;
-        for _ in 1..tries {
-            if best.disturbed <= max_disturbed(scenario.measure) {
-                break;
-            }
-            let run = run::run(scenario, peer, self.times(), pace)?;
-            if run.disturbed < best.disturbed {
-                best = run;
-            }
-        }
-        Ok(best)
+        watch::undisturbed(
+            tries,
+            max_disturbed(scenario.measure),
+            || run::run(scenario, peer, self.times(), pace),
+            |run| run.disturbed,
+        )
     }
 
     fn repeats(&self, scenario: &Scenario) -> usize {

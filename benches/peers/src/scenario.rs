@@ -11,7 +11,8 @@ use crate::servers::{Deflate, Options, Peer, Role, Service};
 const MAX_ROUND: usize = 1 << 30;
 /// The same of what is compressed, which takes a fraction of a second.
 const MAX_COMPRESSED_ROUND: usize = 16 << 20;
-/// Connections of a peer and bytes under way to it, where all of them are there at the same time: some keep many times as much.
+/// Connections of a peer, and bytes of one message on each, where all peers are there at the same time: some keep many times as
+/// much.
 const MAX_SIDE_BY_SIDE: usize = 1000;
 const MAX_BYTES_SIDE_BY_SIDE: usize = 64 << 20;
 

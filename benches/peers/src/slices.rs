@@ -14,7 +14,7 @@ use crate::{
     run::{Run, Times},
     scenario::Metric,
     servers::Peer,
-    watch::{Passed, Watch},
+    watch::{self, Passed, Watch},
 };
 
 /// How long a slice takes, at least: thousands of small messages, so that what a server does only now and then is in each.
@@ -62,7 +62,12 @@ pub(crate) fn run(sessions: &mut [Session], times: Times, tries: u32) {
                 if way_back > Duration::ZERO {
                     session.work(way_back)?;
                 }
-                let slice = session.undisturbed(tries)?;
+                let slice = watch::undisturbed(
+                    tries,
+                    MAX_DISTURBED,
+                    || session.slice(),
+                    |(_, passed)| passed.disturbed(),
+                )?;
                 session.slices.push(slice);
                 Ok(())
             });
@@ -90,21 +95,6 @@ impl Session {
         if self.failure.is_none() {
             self.failure = work(self).err();
         }
-    }
-
-    /// The first slice that was let alone, else the one that was least disturbed.
-    fn undisturbed(&mut self, tries: u32) -> Outcome<(Done, Passed)> {
-        let mut best = self.slice()?;
-        for _ in 1..tries {
-            if best.1.disturbed() <= MAX_DISTURBED {
-                break;
-            }
-            let slice = self.slice()?;
-            if slice.1.disturbed() < best.1.disturbed() {
-                best = slice;
-            }
-        }
-        Ok(best)
     }
 
     fn slice(&mut self) -> Outcome<(Done, Passed)> {
