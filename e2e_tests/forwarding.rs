@@ -28,7 +28,7 @@ const MIB: usize = 1 << 20;
 const SIZES: [usize; 8] = [0, 1, 20, 4096, 65_537, 300_000, MIB, 3 * MIB];
 
 /// One that holds any message of a mebibyte whole; and it is not as large as any other buffer.
-const LARGE_SCRATCH: usize = MIB + 4096;
+const LARGE_SCRATCH: usize = MIB + 8192;
 
 /// One that is not as large as any other buffer, either, and is exchanged for little.
 const SCRATCH: usize = 300_000;
@@ -155,6 +155,28 @@ fn every_size_and_kind_comes_back_however_it_comes() {
                     write_in_pieces(&server, &mut client, &wire, &cuts);
                     assert!(client.take(wanted.len()) == wanted, "{size} {cuts:?}");
                 }
+            }
+        }
+    }
+}
+
+/// Reading begins wherever bytes are copied soonest, up to 4 KiB behind the start of the scratch buffer.
+#[test]
+fn what_just_fits_the_scratch_buffer_or_just_does_not_comes_back() {
+    for scratch in [65_535, 65_536, SCRATCH] {
+        let server = Server::start(Config::default().scratch_size(scratch), forwards);
+        let mut client = server.connect();
+        let edges = [0, 1, 13, 14, 15, 4081, 4082, 4095, 4096, 4108, 4109, 4110];
+        for less in edges.into_iter().chain((100..4000).step_by(307)) {
+            let payload = pattern(scratch - less, scratch as u32);
+            let message = masked_frame(0x82, &payload);
+            let wire = [&message[..], &message].concat();
+            let wanted = frame(0x82, &payload).repeat(2);
+            let cuts = [message.len() / 2, message.len() - 1, message.len() + 100];
+            for cuts in [&[][..], &cuts[..1], &cuts[1..2], &cuts] {
+                server.events();
+                write_in_pieces(&server, &mut client, &wire, cuts);
+                assert!(client.take(wanted.len()) == wanted, "{less} {cuts:?}");
             }
         }
     }
@@ -474,11 +496,11 @@ fn a_payload_that_comes_back_between_two_messages_may_close_or_pause() {
 #[test]
 fn a_read_ends_with_the_large_message_that_it_goes_on_with() {
     const AHEAD: usize = 5000;
-    /// Half of what one read brings.
-    const LARGE: usize = 256 << 10;
     const HEADER_LEN: usize = 14;
     // With a scratch buffer that has room for them, and without; the answers fill the kernel again and again.
     for scratch in [256 << 10, LARGE_SCRATCH] {
+        // More than half of what one read brings.
+        let large = scratch.min(MIB) / 2;
         let config = Config::default()
             .scratch_size(scratch)
             .read_buffer_size(AHEAD)
@@ -508,7 +530,7 @@ fn a_read_ends_with_the_large_message_that_it_goes_on_with() {
             let end = start + frame.len();
             while from < end {
                 let to = from + next_read(&server);
-                if frame.len() > LARGE && from >= start + HEADER_LEN {
+                if frame.len() > large && from >= start + HEADER_LEN {
                     assert!(to <= end + AHEAD, "{start}..{end} by {from}..{to}");
                     ended_by_a_read += usize::from(to >= end);
                 }
@@ -967,7 +989,7 @@ fn a_pause_holds_much_and_loses_nothing() {
 #[test]
 fn what_comes_during_a_pause_follows_what_is_held() {
     let config = Config::default()
-        .scratch_size(65_536)
+        .scratch_size(72_000)
         .read_buffer_size(32_768);
     let server = Server::start(keeps_nothing(config), |app| {
         app.on_message = Some(Box::new(|conn, mut message| {

@@ -86,11 +86,12 @@ settings! {
     max_buffer_memory: usize = 1024 * MIB;
     /// Bytes of buffers that are kept for reuse while nobody needs them. Default 64 MiB.
     max_idle_buffer_memory: usize = 64 * MIB;
-    /// Size in bytes of the one buffer that the loop reads into, at most 512 KiB at a time, or 1 MiB and a fixed buffer where that
-    /// ends a message. A message that it has room for is not copied when it comes in pieces, unless little of it comes first (see
-    /// `guide::sizing`). So it is best a little larger than what comes at a time, which is often a power of two, for the headers:
-    /// 256 KiB and 4 KiB, unless it is set. Default 266,240.
-    scratch_size: usize = 260 * KIB;
+    /// Size in bytes of the one buffer that the loop reads into, at most 1 MiB at a time, and a fixed buffer more where that ends
+    /// a message. A message that it has room for is not copied when it comes in pieces, unless little of it comes first (see
+    /// `guide::sizing`). So it is best a little larger than what comes at a time, which is often a power of two: for the headers,
+    /// and for up to 4 KiB that are left free where it begins, because bytes are copied sooner from there on. 256 KiB and 8 KiB,
+    /// unless it is set. Default 270,336.
+    scratch_size: usize = 264 * KIB;
 
     // Messages.
 

@@ -9,7 +9,7 @@ use super::{
     whole::{plain_message, whole_frame},
 };
 use crate::{
-    memory::Buffer,
+    memory::{Buffer, front},
     protocol::{
         FrameHeader, InProgress, MessageKind, Opcode, ParsedHeader, Progress, ProtocolError, Role,
         Rules,
@@ -350,8 +350,8 @@ impl Inbox {
         Ok(())
     }
 
-    /// Moves the kept bytes to the scratch buffer, to its front unless they were held; returns where they lie and whether they
-    /// were.
+    /// Moves the kept bytes to the scratch buffer, to where reading goes on behind them unless they were held; returns where they
+    /// lie and whether they were.
     #[inline]
     pub(crate) fn restore(
         &mut self,
@@ -359,7 +359,7 @@ impl Inbox {
         pools: &mut Pools,
     ) -> (Range<usize>, bool) {
         match &self.unfinished {
-            None => (0..0, false),
+            None => (front(scratch), false),
             Some(_) => self.restore_kept(scratch, pools),
         }
     }

@@ -1,6 +1,6 @@
 use std::ops::Range;
 
-use crate::memory::{Buffer, BufferPool};
+use crate::memory::{Buffer, BufferPool, place};
 
 /// Bytes of a connection that nobody has looked at yet.
 #[derive(Default)]
@@ -46,15 +46,17 @@ impl Kept {
         })
     }
 
-    /// Puts the bytes into the scratch buffer, at its front unless they were held. Returns where they lie there; what is left
+    /// Puts the bytes into the scratch buffer, where reading goes on behind them unless they were held. Returns where they lie there; what is left
     /// behind is a buffer to be given back.
     pub(super) fn restore(&mut self, scratch: &mut Buffer) -> Range<usize> {
         if self.held && self.buffer.len() == scratch.len() {
             std::mem::swap(scratch, &mut self.buffer);
             self.start..self.start + self.len
         } else {
-            scratch[..self.len].copy_from_slice(self.bytes());
-            0..self.len
+            let start = place(scratch, self.len);
+            let bytes = start..start + self.len;
+            scratch[bytes.clone()].copy_from_slice(self.bytes());
+            bytes
         }
     }
 

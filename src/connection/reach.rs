@@ -3,17 +3,14 @@
 use std::ops::Range;
 
 use crate::{
-    memory::MAX_MOVED,
+    memory::{MAX_MOVED, place},
     protocol::{FrameHeader, ParsedHeader},
 };
 
-/// Bytes that one read brings at most, unless it ends a message. Where they are unmasked as they come they are still in the
-/// second-level cache then, of which the kernel's copy takes as much again.
-pub(super) const MAX_READ: usize = 512 * 1024;
-
-/// A message of which no more than this is missing is read to its end: measured with 1 MiB, a second read costs more than what
-/// has left the cache meanwhile.
-const MAX_LAST_READ: usize = 2 * MAX_READ;
+/// Bytes that one read brings at most, so that what was read first is still in the cache when it is unmasked; and a message of
+/// which no more than this is missing is read to its end. Measured with messages of 1 MiB, a second read costs more than what has
+/// left the cache meanwhile.
+pub(super) const MAX_READ: usize = 1024 * 1024;
 
 /// What the next bytes of a connection go on with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -45,7 +42,7 @@ impl Awaited {
 pub(super) fn limit(awaited: Option<Awaited>, scratch_size: usize, ahead: usize) -> usize {
     match awaited {
         Some(Awaited { whole, missing })
-            if whole > MAX_READ.min(scratch_size) / 2 && missing <= MAX_LAST_READ =>
+            if whole > MAX_READ.min(scratch_size) / 2 && missing <= MAX_READ =>
         {
             missing + ahead
         }
@@ -57,7 +54,7 @@ pub(super) fn limit(awaited: Option<Awaited>, scratch_size: usize, ahead: usize)
 /// moved, and there is room for the rest of it.
 pub(crate) fn goes_on_in_place(scratch: &[u8], start: &Range<usize>) -> bool {
     if start.len() <= MAX_MOVED {
-        return start.start == 0;
+        return start.start == place(scratch, start.len());
     }
     let awaited = Awaited::frame(&scratch[start.clone()]);
     awaited.is_some_and(|awaited| awaited.missing <= scratch.len() - start.end)
@@ -113,8 +110,8 @@ mod tests {
     fn a_large_message_is_read_to_its_end_and_little_further() {
         let of = |whole, missing| limit(Some(Awaited { whole, missing }), SCRATCH, AHEAD);
         assert_eq!(of(MAX_READ / 2 + 1, 1), 1 + AHEAD);
-        assert_eq!(of(4 * MAX_READ, MAX_LAST_READ), MAX_LAST_READ + AHEAD);
-        assert_eq!(of(4 * MAX_READ, MAX_LAST_READ + 1), MAX_READ);
+        assert_eq!(of(4 * MAX_READ, MAX_READ), MAX_READ + AHEAD);
+        assert_eq!(of(4 * MAX_READ, MAX_READ + 1), MAX_READ);
         assert_eq!(of(usize::MAX, usize::MAX), MAX_READ);
     }
 
@@ -131,13 +128,17 @@ mod tests {
     }
 
     #[test]
-    fn a_short_start_goes_on_at_the_front() {
+    fn a_short_start_goes_on_at_its_place() {
         let start = frame(100_000, MAX_MOVED);
         let mut scratch = vec![0; SCRATCH];
-        for at in [0, 7] {
+        let place = place(&scratch, 1);
+        for at in [place, place + 7] {
             scratch[at..at + start.len()].copy_from_slice(&start);
-            assert_eq!(goes_on_in_place(&scratch, &(at..at + 1)), at == 0);
-            assert_eq!(goes_on_in_place(&scratch, &(at..at + MAX_MOVED)), at == 0);
+            assert_eq!(goes_on_in_place(&scratch, &(at..at + 1)), at == place);
+            assert_eq!(
+                goes_on_in_place(&scratch, &(at..at + MAX_MOVED)),
+                at == place
+            );
             assert!(goes_on_in_place(&scratch, &(at..at + MAX_MOVED + 1)));
         }
     }

@@ -5,7 +5,7 @@ use super::{
 };
 use crate::{
     connection::{Assembled, Event, Fault, Partial, Piece, goes_on_in_place},
-    memory::{Buffer, MAX_MOVED},
+    memory::{Buffer, MAX_MOVED, place},
     protocol::{ClosePayload, FrameHeader, MessageKind, Opcode, Rules},
 };
 
@@ -175,9 +175,10 @@ impl<H: Handler<M>, M> Driver<'_, H, M> {
         if goes_on_in_place(self.scratch, &rest) {
             return rest;
         }
-        let carried = rest.len();
-        self.scratch.copy_within(rest, 0);
-        0..carried
+        let start = place(self.scratch, rest.len());
+        let carried = start..start + rest.len();
+        self.scratch.copy_within(rest, start);
+        carried
     }
 
     /// Keeps what is left of the input.

@@ -5,7 +5,10 @@
 
 use std::{ops::Range, sync::Arc};
 
-use super::pool_buf::{Home, PoolBuf};
+use super::{
+    placing::place,
+    pool_buf::{Home, PoolBuf},
+};
 use crate::{
     config::{Compression, Config},
     protocol::{MAX_HEADER_LEN, Rules},
@@ -158,10 +161,11 @@ impl BufferPool {
         let (true, Some(last)) = (std::mem::take(&mut class.is_warm), class.free.last_mut()) else {
             return kept;
         };
-        let len = kept.len();
-        last[..len].copy_from_slice(&scratch[kept]);
+        let start = place(last, kept.len());
+        let moved = start..start + kept.len();
+        last[moved.clone()].copy_from_slice(&scratch[kept]);
         std::mem::swap(last, scratch);
-        0..len
+        moved
     }
 
     /// True exactly when `exchange` would be done for `len` bytes.

@@ -15,8 +15,8 @@ const SEED: [u8; 32] = [9; 32];
 const LARGE: usize = 256 * 1024;
 /// Room for such a message of each of some hundred connections, instead of asking the system for it each time.
 const MAX_IDLE: usize = 256 * 1024 * 1024;
-/// Room for one of them and its header where the loop reads, and wherever else one is put.
-const LARGE_SCRATCH: usize = 1024 * 1024 + 4096;
+/// Room for one of them and its header where the loop reads, and wherever else one is put; and for what is left free there.
+const LARGE_SCRATCH: usize = 1024 * 1024 + 8192;
 /// Sixteen of them: the connections need not take turns in the midst of a message.
 const LARGE_TURN: usize = 16 * 1024 * 1024;
 /// The messages that are under way on a connection.
