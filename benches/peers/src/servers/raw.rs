@@ -21,6 +21,9 @@ use crate::{
 
 /// What is read at a time where frames are not larger: sixteen of 16 KiB, headers included.
 const SCRATCH_LEN: usize = 260 * 1024;
+/// Processors tell addresses apart by their lowest twelve bits first. In the middle between two that look alike is where copying
+/// from and to the start of one of the kernel's pages is not slow.
+const ALIAS: usize = 4096;
 /// Room for the keys of as many frames as can be read at a time.
 const ROOM_TO_MASK: usize = 64 * 1024;
 /// Epoll's name of the listener.
@@ -32,8 +35,8 @@ const ANSWER: &[u8] =
 struct Conn {
     stream: TcpStream,
     open: bool,
-    /// A frame that does not come at once, empty while there is none.
-    partial: Vec<u8>,
+    /// A frame that does not come at once.
+    partial: Option<Room>,
     /// Bytes of it that are there.
     filled: usize,
     /// What the kernel did not take.
@@ -46,12 +49,18 @@ struct Server {
     poller: Poller,
     conns: Vec<Option<Conn>>,
     vacant: Vec<usize>,
-    scratch: Vec<u8>,
+    scratch: Room,
     /// What frames that did not come at once were in, for the next ones: the last first, which is still in the cache.
-    spare: Vec<Vec<u8>>,
+    spare: Vec<Room>,
     framing: Option<Framing>,
     /// The sixteen announcements that are sent at most.
     announcements: Option<Vec<u8>>,
+}
+
+/// Room that begins where it is copied to and from soonest.
+struct Room {
+    bytes: Vec<u8>,
+    start: usize,
 }
 
 /// Frames of one size.
@@ -101,7 +110,7 @@ impl Server {
             poller: Poller::new()?,
             conns: Vec::new(),
             vacant: Vec::new(),
-            scratch: vec![0; SCRATCH_LEN + ROOM_TO_MASK],
+            scratch: Room::new(SCRATCH_LEN + ROOM_TO_MASK),
             spare: Vec::new(),
             framing: (options.peer == Peer::RawFrames)
                 .then(|| Framing::new(options.role, options.size)),
@@ -125,7 +134,7 @@ impl Server {
         let conn = Conn {
             stream,
             open,
-            partial: Vec::new(),
+            partial: None,
             filled: 0,
             unwritten: Vec::new(),
             waits_to_write: false,
@@ -151,6 +160,7 @@ impl Server {
         let Some(conn) = &mut conns[index] else {
             return;
         };
+        let scratch = scratch.bytes();
         let alive = if flags.contains(EventFlags::OUT) {
             let unwritten = std::mem::take(&mut conn.unwritten);
             conn.write(&unwritten, index, poller)
@@ -208,7 +218,7 @@ impl Conn {
         &mut self,
         framing: &Framing,
         scratch: &mut [u8],
-        spare: &mut Vec<Vec<u8>>,
+        spare: &mut Vec<Room>,
         index: usize,
         poller: &Poller,
     ) -> bool {
@@ -225,10 +235,10 @@ impl Conn {
         let end = room + whole * framing.incoming_len();
         let rest = &scratch[end..room + count];
         if !rest.is_empty() {
-            self.partial = framing.room(spare);
-            self.partial[room..room + rest.len()].copy_from_slice(rest);
+            let partial = self.partial.insert(framing.room(spare)).bytes();
+            partial[room..room + rest.len()].copy_from_slice(rest);
             self.filled = rest.len();
-            framing.mask(&mut self.partial[room..], 0..self.filled);
+            framing.mask(&mut partial[room..], 0..self.filled);
         }
         whole == 0 || self.write(framing.answer(scratch, whole), index, poller)
     }
@@ -237,14 +247,12 @@ impl Conn {
     fn go_on(
         &mut self,
         framing: &Framing,
-        spare: &mut Vec<Vec<u8>>,
+        spare: &mut Vec<Room>,
         index: usize,
         poller: &Poller,
     ) -> bool {
-        if self.partial.is_empty() {
-            self.partial = framing.room(spare);
-        }
-        let frame = &mut self.partial[framing.headroom()..];
+        let mut partial = self.partial.take().unwrap_or_else(|| framing.room(spare));
+        let frame = &mut partial.bytes()[framing.headroom()..];
         let before = self.filled;
         match self.stream.read(&mut frame[before..]) {
             Ok(0) => return false,
@@ -253,14 +261,14 @@ impl Conn {
         }
         framing.mask(frame, before..self.filled);
         if self.filled < framing.incoming_len() {
+            self.partial = Some(partial);
             return true;
         }
         self.filled = 0;
-        let mut frame = std::mem::take(&mut self.partial);
-        let start = framing.start();
-        frame[start..start + framing.outgoing.len()].copy_from_slice(&framing.outgoing);
-        let alive = self.write(&frame[start..], index, poller);
-        spare.push(frame);
+        let answer = &mut partial.bytes()[framing.start()..];
+        answer[..framing.outgoing.len()].copy_from_slice(&framing.outgoing);
+        let alive = self.write(answer, index, poller);
+        spare.push(partial);
         alive
     }
 
@@ -286,6 +294,20 @@ impl Conn {
             return poller.modify(&self.stream, index as u64, flags).is_ok();
         }
         true
+    }
+}
+
+impl Room {
+    fn new(len: usize) -> Self {
+        let bytes = vec![0; ALIAS + len];
+        let start = (ALIAS / 2).wrapping_sub(bytes.as_ptr().addr()) % ALIAS;
+        let mut room = Self { bytes, start };
+        room.bytes.truncate(start + len);
+        room
+    }
+
+    fn bytes(&mut self) -> &mut [u8] {
+        &mut self.bytes[self.start..]
     }
 }
 
@@ -317,10 +339,9 @@ impl Framing {
     }
 
     /// What a frame that does not come at once is put in.
-    fn room(&self, spare: &mut Vec<Vec<u8>>) -> Vec<u8> {
-        spare
-            .pop()
-            .unwrap_or_else(|| vec![0; self.headroom() + self.incoming_len()])
+    fn room(&self, spare: &mut Vec<Room>) -> Room {
+        let recent = spare.pop();
+        recent.unwrap_or_else(|| Room::new(self.headroom() + self.incoming_len()))
     }
 
     /// Where the first answer begins.
