@@ -350,8 +350,7 @@ impl Inbox {
         Ok(())
     }
 
-    /// Moves the kept bytes to the scratch buffer, to where reading goes on behind them unless they were held; returns where they
-    /// lie and whether they were.
+    /// Moves the kept bytes to the scratch buffer; returns where they lie and whether they were held.
     #[inline]
     pub(crate) fn restore(
         &mut self,

@@ -4,6 +4,7 @@ use std::{
     fmt,
     hint::black_box,
     io::{self, IoSlice, Write},
+    ops::Range,
     sync::Arc,
 };
 
@@ -57,7 +58,7 @@ impl InboxBench {
         let (direct, completed) = self.receive_directly(read)?;
         let end = kept.end + read.len() - direct;
         self.scratch[kept.end..end].copy_from_slice(&read[direct..]);
-        Ok(completed + self.dispatch(end)?)
+        Ok(completed + self.dispatch(kept.start..end)?)
     }
 
     /// The kernel would have put the payload of a message under way into its own buffer. How many bytes that are, and how many
@@ -76,8 +77,8 @@ impl InboxBench {
         Ok((count, usize::from(is_complete)))
     }
 
-    fn dispatch(&mut self, len: usize) -> Result<usize, Fault> {
-        let (mut position, mut messages) = (0, 0);
+    fn dispatch(&mut self, bytes: Range<usize>) -> Result<usize, Fault> {
+        let (mut position, len, mut messages) = (bytes.start, bytes.end, 0);
         let (rules, partial) = (self.rules, Partial::Ended);
         loop {
             let (input, pools) = (&mut self.scratch[..len], &mut self.pools);

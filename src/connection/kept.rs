@@ -46,7 +46,7 @@ impl Kept {
         })
     }
 
-    /// Puts the bytes into the scratch buffer, where reading goes on behind them unless they were held. Returns where they lie there; what is left
+    /// Puts the bytes into the scratch buffer, where more is read behind them, or back into it as they were if that is where they are from. Returns where they lie there; what is left
     /// behind is a buffer to be given back.
     pub(super) fn restore(&mut self, scratch: &mut Buffer) -> Range<usize> {
         if self.held && self.buffer.len() == scratch.len() {

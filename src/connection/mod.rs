@@ -61,7 +61,7 @@ pub(crate) use outbox::{Flushed, SendLimits};
 pub(crate) use output::Output;
 pub use payload::Payload;
 pub(crate) use pools::Pools;
-pub(crate) use reach::goes_on_in_place;
+pub(crate) use reach::goes_on_at;
 pub use sent::{Outcome, Sent};
 pub(crate) use streaming::Piece;
 

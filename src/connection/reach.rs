@@ -12,6 +12,9 @@ use crate::{
 /// left the cache meanwhile.
 pub(super) const MAX_READ: usize = 1024 * 1024;
 
+/// Of messages that are larger a read brings a few, however large the scratch buffer is.
+const FEW: usize = 256 * 1024;
+
 /// What the next bytes of a connection go on with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Awaited {
@@ -36,13 +39,13 @@ impl Awaited {
 
 /// Bytes that a read is to bring at most.
 ///
-/// Small messages come as many at a time as there are. A message of which a read brings only one is read to its end and `ahead`
+/// Small messages come as many at a time as there are. A message of which a read brings only a few is read to its end and `ahead`
 /// bytes further, which are enough for the next one's header: more of that one would lie behind it, where there is no room for
 /// all of it, or be copied when it has to wait for this one's answer.
 pub(super) fn limit(awaited: Option<Awaited>, scratch_size: usize, ahead: usize) -> usize {
     match awaited {
         Some(Awaited { whole, missing })
-            if whole > MAX_READ.min(scratch_size) / 2 && missing <= MAX_READ =>
+            if whole > FEW.min(scratch_size / 2) && missing <= MAX_READ =>
         {
             missing + ahead
         }
@@ -50,14 +53,17 @@ pub(super) fn limit(awaited: Option<Awaited>, scratch_size: usize, ahead: usize)
     }
 }
 
-/// True exactly when the frame that starts here in the scratch buffer is to be read on where it is: it is too much to be
-/// moved, and there is room for the rest of it.
-pub(crate) fn goes_on_in_place(scratch: &[u8], start: &Range<usize>) -> bool {
-    if start.len() <= MAX_MOVED {
-        return start.start == place(scratch, start.len());
-    }
+/// Where in the scratch buffer the frame is read on that starts here, and fits: where it is, if it is too much to be moved and
+/// there is room for the rest of it; otherwise where it is moved to.
+pub(crate) fn goes_on_at(scratch: &[u8], start: &Range<usize>) -> usize {
     let awaited = Awaited::frame(&scratch[start.clone()]);
-    awaited.is_some_and(|awaited| awaited.missing <= scratch.len() - start.end)
+    let missing = awaited.map_or(0, |awaited| awaited.missing);
+    let fits_at = |at: usize| missing <= scratch.len().saturating_sub(at + start.len());
+    if start.len() > MAX_MOVED && fits_at(start.start) {
+        return start.start;
+    }
+    let place = place(scratch, start.len());
+    if fits_at(place) { place } else { 0 }
 }
 
 #[cfg(test)]
@@ -98,7 +104,7 @@ mod tests {
         let of = |whole, missing| limit(Some(Awaited { whole, missing }), SCRATCH, AHEAD);
         assert_eq!(limit(None, SCRATCH, AHEAD), MAX_READ);
         assert_eq!(of(20, 1), MAX_READ);
-        assert_eq!(of(MAX_READ / 2, 1), MAX_READ);
+        assert_eq!(of(FEW, 1), MAX_READ);
         // Of a smaller scratch buffer a smaller message takes most.
         let whole = 70_000;
         let awaited = Some(Awaited { whole, missing: 9 });
@@ -109,7 +115,7 @@ mod tests {
     #[test]
     fn a_large_message_is_read_to_its_end_and_little_further() {
         let of = |whole, missing| limit(Some(Awaited { whole, missing }), SCRATCH, AHEAD);
-        assert_eq!(of(MAX_READ / 2 + 1, 1), 1 + AHEAD);
+        assert_eq!(of(FEW + 1, 1), 1 + AHEAD);
         assert_eq!(of(4 * MAX_READ, MAX_READ), MAX_READ + AHEAD);
         assert_eq!(of(4 * MAX_READ, MAX_READ + 1), MAX_READ);
         assert_eq!(of(usize::MAX, usize::MAX), MAX_READ);
@@ -119,11 +125,11 @@ mod tests {
     fn a_long_start_goes_on_where_it_is_if_the_rest_fits_behind_it() {
         let start = frame(100_000, 50_000);
         let behind = start.len() + 50_000;
-        for (at, spare, expected) in [(0, 0, true), (7, 0, true), (7, 100, true), (7, -1, false)] {
+        for (at, spare, expected) in [(0, 0, 0), (7, 0, 7), (7, 100, 7), (7, -1, 0)] {
             let mut scratch = vec![0; (at + behind).strict_add_signed(spare)];
             let range = at..at + start.len();
             scratch[range.clone()].copy_from_slice(&start);
-            assert_eq!(goes_on_in_place(&scratch, &range), expected, "{at} {spare}");
+            assert_eq!(goes_on_at(&scratch, &range), expected, "{at} {spare}");
         }
     }
 
@@ -132,14 +138,25 @@ mod tests {
         let start = frame(100_000, MAX_MOVED);
         let mut scratch = vec![0; SCRATCH];
         let place = place(&scratch, 1);
-        for at in [place, place + 7] {
+        for at in [0, place, place + 7] {
             scratch[at..at + start.len()].copy_from_slice(&start);
-            assert_eq!(goes_on_in_place(&scratch, &(at..at + 1)), at == place);
-            assert_eq!(
-                goes_on_in_place(&scratch, &(at..at + MAX_MOVED)),
-                at == place
-            );
-            assert!(goes_on_in_place(&scratch, &(at..at + MAX_MOVED + 1)));
+            assert_eq!(goes_on_at(&scratch, &(at..at + 1)), place);
+            assert_eq!(goes_on_at(&scratch, &(at..at + MAX_MOVED)), place);
+            assert_eq!(goes_on_at(&scratch, &(at..at + MAX_MOVED + 1)), at);
+        }
+    }
+
+    #[test]
+    fn a_frame_that_needs_all_the_room_goes_on_at_the_front() {
+        let start = frame(100_000, 1000);
+        let whole = start.len() - 1000 + 100_000;
+        let mut scratch = vec![0; whole + 5000];
+        let place = place(&scratch, start.len());
+        for (len, expected) in [(whole + place, place), (whole, 0)] {
+            let scratch = &mut scratch[..len];
+            scratch[50_000..50_000 + start.len()].copy_from_slice(&start);
+            let range = 50_000..50_000 + start.len();
+            assert_eq!(goes_on_at(scratch, &range), expected, "{len}");
         }
     }
 }

@@ -4,8 +4,8 @@ use super::{
     ConnId, Core, Driver, Fragment, Handler, Message, Visit, conn::Conn, flush::flush, terms::Terms,
 };
 use crate::{
-    connection::{Assembled, Event, Fault, Partial, Piece, goes_on_in_place},
-    memory::{Buffer, MAX_MOVED, place},
+    connection::{Assembled, Event, Fault, Partial, Piece, goes_on_at},
+    memory::{Buffer, MAX_MOVED},
     protocol::{ClosePayload, FrameHeader, MessageKind, Opcode, Rules},
 };
 
@@ -166,18 +166,17 @@ impl<H: Handler<M>, M> Driver<'_, H, M> {
         }
     }
 
-    /// What is left of the input goes on in the scratch buffer, where it is or at the front; kept elsewhere, if it fills that.
+    /// What is left of the input goes on in the scratch buffer; kept elsewhere, if it fills that.
     fn carry(&mut self, id: ConnId, rest: Range<usize>) -> Range<usize> {
         if rest.len() == self.scratch.len() {
             self.keep(id, rest, false);
             return 0..0;
         }
-        if goes_on_in_place(self.scratch, &rest) {
-            return rest;
-        }
-        let start = place(self.scratch, rest.len());
+        let start = goes_on_at(self.scratch, &rest);
         let carried = start..start + rest.len();
-        self.scratch.copy_within(rest, start);
+        if start != rest.start {
+            self.scratch.copy_within(rest, start);
+        }
         carried
     }
 

@@ -119,7 +119,7 @@ impl<H: Handler<M>, M> Driver<'_, H, M> {
             Arrived::Bytes(count) => {
                 let unread = kept.start..kept.end + count - direct;
                 self.report_read(id, count, unread.clone());
-                self.direct_arrived(id, direct, unread.end, terms);
+                self.direct_arrived(id, direct, unread.clone(), terms);
                 self.dispatch(id, unread, Partial::Left, terms)
             }
             // What was kept is looked at as it is: what is wrong in it may show already.
@@ -141,9 +141,15 @@ impl<H: Handler<M>, M> Driver<'_, H, M> {
         }
     }
 
-    /// `count` bytes were read into the buffer of the message under way; `unread` more lie in the scratch buffer.
+    /// `count` bytes were read into the buffer of the message under way; `unread` of the scratch buffer waits.
     #[inline]
-    fn direct_arrived(&mut self, id: ConnId, count: usize, unread: usize, terms: &mut Terms) {
+    fn direct_arrived(
+        &mut self,
+        id: ConnId,
+        count: usize,
+        unread: Range<usize>,
+        terms: &mut Terms,
+    ) {
         if count == 0 {
             return;
         }
@@ -154,7 +160,7 @@ impl<H: Handler<M>, M> Driver<'_, H, M> {
             Ok(false) => {}
             // `on_bytes_read` paused.
             Ok(true) if wire.flags.paused => wire.link.inbox.hold_message(),
-            Ok(true) => self.deliver(id, Event::Assembled, 0..unread, terms),
+            Ok(true) => self.deliver(id, Event::Assembled, unread, terms),
             Err(fault) => wire.fail(id, fault, shared),
         }
     }

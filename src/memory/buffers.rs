@@ -482,6 +482,23 @@ mod tests {
     }
 
     #[test]
+    fn what_is_kept_goes_to_where_more_is_read_behind_it() {
+        let config = config()
+            .scratch_size(70_000)
+            .max_message_size(80_000)
+            .max_buffer_memory(400_000)
+            .max_idle_buffer_memory(200_000);
+        let mut pool = BufferPool::new(Arc::new(config));
+        let mut scratch = allocate(70_000);
+        let message = pool.exchange(&mut scratch, 70_000).unwrap();
+        pool.give_back(message);
+        scratch[3..5].copy_from_slice(b"ab");
+        let kept = pool.warm(&mut scratch, 3..5);
+        assert_eq!(kept.start, place(&scratch, 2));
+        assert_eq!(&scratch[kept], b"ab");
+    }
+
+    #[test]
     fn a_pool_stops_at_its_bound_and_recovers() {
         let mut pool = BufferPool::new(Arc::new(config()));
         let leased: Vec<_> = (0..3).map(|_| pool.lease(1).unwrap()).collect();

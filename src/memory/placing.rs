@@ -7,21 +7,18 @@
 
 use std::ops::Range;
 
+use super::buffers::MAX_MOVED;
+
 /// Addresses that are so far apart look alike.
 const ALIAS: usize = 4096;
-/// Of smaller buffers nothing is left free: of larger ones at most a sixteenth.
+/// Of smaller buffers nothing is left free; of larger ones at most a sixteenth.
 const MIN_LEN: usize = 16 * ALIAS;
 
-/// Where in the scratch buffer `len` bytes are put so that more is read behind them.
+/// Where in the scratch buffer `len` bytes are put so that more is read behind them. What is much may need all the room there is.
 #[inline]
 pub(crate) fn place(scratch: &[u8], len: usize) -> usize {
-    let start = match scratch.len() >= MIN_LEN {
-        true => (ALIAS / 2).wrapping_sub(scratch.as_ptr().addr()) % ALIAS,
-        false => 0,
-    };
-    // There is room behind them.
-    if start + len < scratch.len() {
-        start
+    if scratch.len() >= MIN_LEN && len <= MAX_MOVED {
+        (ALIAS / 2).wrapping_sub(scratch.as_ptr().addr()) % ALIAS
     } else {
         0
     }
@@ -37,6 +34,7 @@ pub(crate) fn front(scratch: &[u8]) -> Range<usize> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::Config;
 
     #[test]
     fn what_is_read_begins_between_the_starts_of_pages() {
@@ -55,17 +53,31 @@ mod tests {
 
     #[test]
     fn there_is_always_room_behind() {
-        for len in [1, 4096, MIN_LEN - 1, MIN_LEN, MIN_LEN + 1, 4 * MIN_LEN] {
-            let scratch = vec![0; len];
-            for kept in [0, len / 2, len.saturating_sub(ALIAS), len - 1] {
-                assert!(place(&scratch, kept) + kept < len, "{kept} of {len}");
+        let memory = vec![0; 4 * MIN_LEN + ALIAS];
+        for (len, at) in [1, 4096, MIN_LEN - 1, MIN_LEN, MIN_LEN + 1, 4 * MIN_LEN]
+            .into_iter()
+            .flat_map(|len| (0..ALIAS).step_by(15).map(move |at| (len, at)))
+        {
+            let scratch = &memory[at..at + len];
+            let kept = [0, len / 2, MAX_MOVED, MAX_MOVED + 1, len - 1];
+            for kept in kept.into_iter().filter(|kept| *kept < len) {
+                assert!(place(scratch, kept) + kept < len, "{kept} of {len}");
             }
         }
     }
 
     #[test]
+    fn sixteen_messages_of_16_kib_are_read_at_once_by_default() {
+        const FRAME: usize = 8 + 16 * 1024;
+        let largest_start = ALIAS - 1;
+        assert!(Config::default().scratch_size - largest_start >= 16 * FRAME);
+    }
+
+    #[test]
     fn of_small_buffers_nothing_is_left_free() {
-        let scratch = vec![0; MIN_LEN - 1];
-        assert_eq!(place(&scratch, 7), 0);
+        let memory = vec![0; MIN_LEN + ALIAS];
+        for at in 0..ALIAS {
+            assert_eq!(place(&memory[at..at + MIN_LEN - 1], 7), 0);
+        }
     }
 }

@@ -251,7 +251,7 @@ impl Conn {
         index: usize,
         poller: &Poller,
     ) -> bool {
-        let mut partial = self.partial.take().unwrap_or_else(|| framing.room(spare));
+        let partial = self.partial.get_or_insert_with(|| framing.room(spare));
         let frame = &mut partial.bytes()[framing.headroom()..];
         let before = self.filled;
         match self.stream.read(&mut frame[before..]) {
@@ -261,9 +261,11 @@ impl Conn {
         }
         framing.mask(frame, before..self.filled);
         if self.filled < framing.incoming_len() {
-            self.partial = Some(partial);
             return true;
         }
+        let Some(mut partial) = self.partial.take() else {
+            return false;
+        };
         self.filled = 0;
         let answer = &mut partial.bytes()[framing.start()..];
         answer[..framing.outgoing.len()].copy_from_slice(&framing.outgoing);
