@@ -46,8 +46,8 @@ impl Kept {
         })
     }
 
-    /// Puts the bytes into the scratch buffer, where more is read behind them, or back into it as they were if that is where they are from. Returns where they lie there; what is left
-    /// behind is a buffer to be given back.
+    /// Puts the bytes into the scratch buffer, where more is read behind them; a buffer that was exchanged for it becomes it again.
+    /// Returns where they lie there; what is left behind is a buffer to be given back.
     pub(super) fn restore(&mut self, scratch: &mut Buffer) -> Range<usize> {
         if self.held && self.buffer.len() == scratch.len() {
             std::mem::swap(scratch, &mut self.buffer);

@@ -57,7 +57,8 @@ pub(super) fn limit(awaited: Option<Awaited>, scratch_size: usize, ahead: usize)
 /// there is room for the rest of it; otherwise where it is moved to.
 pub(crate) fn goes_on_at(scratch: &[u8], start: &Range<usize>) -> usize {
     let awaited = Awaited::frame(&scratch[start.clone()]);
-    let missing = awaited.map_or(0, |awaited| awaited.missing);
+    // While the header is not whole at least one byte is to come, and room for it has to be there.
+    let missing = awaited.map_or(1, |awaited| awaited.missing);
     let fits_at = |at: usize| missing <= scratch.len().saturating_sub(at + start.len());
     if start.len() > MAX_MOVED && fits_at(start.start) {
         return start.start;
@@ -144,6 +145,13 @@ mod tests {
             assert_eq!(goes_on_at(&scratch, &(at..at + MAX_MOVED)), place);
             assert_eq!(goes_on_at(&scratch, &(at..at + MAX_MOVED + 1)), at);
         }
+    }
+
+    #[test]
+    fn there_is_room_behind_what_is_not_understood() {
+        let mut scratch = vec![0; 2 * MAX_MOVED];
+        scratch[2..].fill(0xFF);
+        assert_eq!(goes_on_at(&scratch, &(2..2 * MAX_MOVED)), 0);
     }
 
     #[test]
