@@ -116,6 +116,7 @@ impl Cork {
     }
 
     /// Stages a frame whose payload lies in the settled input, behind a longer header if `may_move`. There is a reserve for it.
+    #[inline(always)]
     pub(super) fn borrow(
         &mut self,
         header: &[u8],
@@ -178,25 +179,27 @@ impl Cork {
     /// One write of everything. How many bytes were offered and how many taken.
     #[inline]
     pub(super) fn write(&self, out: &mut Output<'_, impl Write>) -> io::Result<(usize, usize)> {
-        if self.borrowed.is_empty() {
-            return offer(self.filled, || out.write(&self.buffer[..self.filled]));
+        let whole = if self.borrowed.is_empty() {
+            Some(&self.buffer[..self.filled])
+        } else {
+            self.only_frame().map(|frame| &out.settled()[frame])
+        };
+        match whole {
+            Some(bytes) => offer(bytes.len(), || out.write(bytes)),
+            None => self.write_pieces(out),
         }
-        self.write_borrowed(out)
     }
 
-    /// Apart, so that what has nothing borrowed need not pass through its preparations.
+    /// Apart, so that what is in one piece need not pass through its preparations.
     #[inline(never)]
-    fn write_borrowed(&self, out: &mut Output<'_, impl Write>) -> io::Result<(usize, usize)> {
-        if let Some(frame) = self.only_frame() {
-            let frame = &out.settled()[frame];
-            return offer(frame.len(), || out.write(frame));
-        }
+    fn write_pieces(&self, out: &mut Output<'_, impl Write>) -> io::Result<(usize, usize)> {
         let mut slices = [IoSlice::new(&[]); MAX_SLICES];
         let used = self.fill(out.settled(), &mut slices);
         offer(self.len as usize, || out.write_vectored(&slices[..used]))
     }
 
     /// Where in the settled input everything is: one frame, whose header has been put before its payload.
+    #[inline]
     fn only_frame(&self) -> Option<Range<usize>> {
         match self.borrowed.as_slice() {
             [only] if only.place == Place::Moved && only.header.len() == self.filled => {

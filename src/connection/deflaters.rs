@@ -53,7 +53,7 @@ impl SendWindow {
     const USED: u8 = 0x40;
     const BITS: u8 = 0x0F;
 
-    fn new(bits: u8, is_kept: bool) -> Self {
+    pub(super) fn new(bits: u8, is_kept: bool) -> Self {
         Self(if is_kept { bits | Self::KEPT } else { bits })
     }
 

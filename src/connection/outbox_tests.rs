@@ -105,6 +105,8 @@ struct Bench {
     input: Vec<u8>,
     limits: SendLimits,
     back: Vec<Back>,
+    /// Messages of one part go by the shorter ways where these are open, as those of the application do.
+    shortens: bool,
 }
 
 fn config() -> Config {
@@ -129,6 +131,7 @@ impl Bench {
                 backlog: 1 << 20,
             },
             back: Vec::new(),
+            shortens: false,
         }
     }
 
@@ -150,27 +153,40 @@ impl Bench {
     }
 
     fn copy(&mut self, parts: &[&[u8]]) -> Result<(), SendErrorKind> {
-        let parts: Vec<_> = parts.iter().map(|part| IoSlice::new(part)).collect();
-        self.outbox.send_copy(
-            MessageKind::Binary,
-            &parts,
-            &self.limits,
-            &mut self.pools,
-            &mut Output::new(&mut self.kernel, &self.input),
-            note(&mut self.back),
-        )
+        self.copy_with(None, |_| parts.to_vec())
     }
 
     /// Copies what lies in the input, in the message that begins at `message`.
     fn echo(&mut self, range: Range<usize>, message: usize) -> Result<(), SendErrorKind> {
-        self.outbox.send_copy(
-            MessageKind::Binary,
-            &[IoSlice::new(&self.input[range])],
-            &self.limits,
-            &mut self.pools,
-            &mut Output::new(&mut self.kernel, &self.input).with_message(Some(message)),
-            note(&mut self.back),
-        )
+        self.copy_with(Some(message), |input| vec![&input[range]])
+    }
+
+    fn copy_with<'a>(
+        &'a mut self,
+        message: Option<usize>,
+        parts: impl FnOnce(&'a [u8]) -> Vec<&'a [u8]>,
+    ) -> Result<(), SendErrorKind> {
+        let kind = MessageKind::Binary;
+        let Self {
+            outbox,
+            pools,
+            kernel,
+            input,
+            limits,
+            back,
+            shortens,
+        } = self;
+        let out = &mut Output::new(kernel, input).with_message(message);
+        let parts = parts(input);
+        if let (true, [part]) = (*shortens, &*parts) {
+            if outbox.cork_short(kind, part, limits, pools)
+                || outbox.borrow_plain(kind, part, limits, pools, out)
+            {
+                return Ok(());
+            }
+        }
+        let parts: Vec<_> = parts.into_iter().map(IoSlice::new).collect();
+        outbox.send_copy(kind, &parts, limits, pools, out, note(back))
     }
 
     /// Nobody looks at the input any more.
@@ -613,6 +629,65 @@ fn sixteen_small_copies_are_one_write_from_one_buffer() {
     assert_eq!(bench.kernel.calls[0].slices, 1);
 }
 
+/// The shorter ways are open to messages that are plain and find nothing in their way, and close to no others.
+#[test]
+fn the_shorter_ways_stage_what_the_whole_way_does_or_nothing() {
+    let whole = |shortens: bool, len: usize| {
+        let mut bench = Bench::new(&config());
+        bench.shortens = shortens;
+        bench.input = vec![7; 14 + len];
+        bench.echo(14..14 + len, 14).unwrap();
+        let borrows = bench.outbox.has_borrowed(&bench.pools);
+        bench.move_headers();
+        bench.drain();
+        (borrows, bench.kernel.calls, bench.kernel.wire)
+    };
+    for len in [0, 125, 126, 2047, 2048, 65_535, 65_536] {
+        let (borrows, calls, wire) = whole(true, len);
+        assert_eq!((borrows, calls, wire.clone()), whole(false, len), "{len}");
+        assert_eq!((borrows, wire), (len >= 2048, binary(&vec![7; len])));
+    }
+
+    let spoil: [fn(&mut Bench); 7] = [
+        |bench| bench.outbox.role = Role::Client,
+        |bench| bench.outbox.open = Some(MessageKind::Text),
+        |bench| bench.outbox.window = SendWindow::new(15, false),
+        |bench| bench.outbox.blocked = true,
+        |bench| bench.send(vec![0; 9]).unwrap(),
+        |bench| {
+            let frames = Frames::message(MessageKind::Binary, b"others have it too");
+            bench.frames(&frames).unwrap();
+        },
+        |bench| {
+            bench.copy(&[&[0; 9]]).unwrap();
+            bench.limits.backlog = 20;
+        },
+    ];
+    let stages = |spoil: fn(&mut Bench)| {
+        let mut bench = Bench::new(&config());
+        bench.input = vec![0; 4000];
+        spoil(&mut bench);
+        let Bench {
+            outbox,
+            pools,
+            kernel,
+            input,
+            limits,
+            ..
+        } = &mut bench;
+        let out = &mut Output::new(kernel, input);
+        let (kind, short, long) = (MessageKind::Text, &input[6..18], &input[14..]);
+        [
+            outbox.cork_short(kind, short, limits, pools),
+            outbox.borrow_plain(kind, long, limits, pools, out),
+        ]
+    };
+    assert_eq!(stages(|_| {}), [true; 2]);
+    for (spoil, what) in spoil.into_iter().zip(0..) {
+        assert_eq!(stages(spoil), [false; 2], "{what}");
+    }
+}
+
 #[test]
 fn a_large_copy_is_offered_at_once_and_only_its_rest_is_copied() {
     let payload: Vec<u8> = (0..60_000_u32).map(|i| i as u8).collect();
@@ -1044,6 +1119,7 @@ impl Fuzz {
             queue: [1, 3, 100][below(&mut rng, 3)],
             backlog: [1, 500, 100_000, 1 << 30][below(&mut rng, 4)],
         };
+        bench.shortens = seed % 2 == 1;
         Self {
             bench,
             model: Model::default(),

@@ -42,26 +42,57 @@ impl Outbox {
         limits: &SendLimits,
         pools: &mut Pools,
     ) -> bool {
-        let is_plain = self.role == Role::Server && !self.compresses() && self.open.is_none();
-        if !is_plain || payload.len() >= BORROW_MIN || !self.may_cork(pools) {
+        if payload.len() >= BORROW_MIN {
             return false;
         }
-        let total = PlainHeader::unmasked_len(payload.len()) + payload.len();
-        let backlog = self.corked as usize;
-        if backlog > 0 && backlog + total > limits.backlog {
+        let header_len = PlainHeader::unmasked_len(payload.len());
+        let total = header_len + payload.len();
+        if !self.takes_plain(total, limits, pools) {
             return false;
         }
         let Some(space) = pools.cork.space(total, 0, &mut pools.buffers) else {
             return false;
         };
-        let (header, rest) = space.split_at_mut(total - payload.len());
+        let (header, rest) = space.split_at_mut(header_len);
         PlainHeader::encode_unmasked(kind, payload.len(), header);
         rest.copy_from_slice(payload);
         self.corked = pools.cork.len();
         true
     }
 
+    /// As `cork_short`, of a message that is not short and stays where it is, if it lies in the settled input.
+    #[inline]
+    pub(crate) fn borrow_plain(
+        &mut self,
+        kind: MessageKind,
+        payload: &[u8],
+        limits: &SendLimits,
+        pools: &mut Pools,
+        out: &mut Output<'_, impl Write>,
+    ) -> bool {
+        if payload.len() < BORROW_MIN || payload.len() > PlainHeader::MAX_PAYLOAD {
+            return false;
+        }
+        let header_len = PlainHeader::unmasked_len(payload.len());
+        if !self.takes_plain(header_len + payload.len(), limits, pools) {
+            return false;
+        }
+        let mut header = [0; PlainHeader::MAX_UNMASKED_LEN];
+        let header = &mut header[..header_len];
+        PlainHeader::encode_unmasked(kind, payload.len(), header);
+        self.borrow(header, payload, pools, out)
+    }
+
+    /// True exactly when a frame of `total` bytes can be staged as most are: see `cork_short`.
+    #[inline]
+    fn takes_plain(&self, total: usize, limits: &SendLimits, pools: &Pools) -> bool {
+        let is_plain = self.role == Role::Server && !self.compresses() && self.open.is_none();
+        let backlog = self.corked as usize;
+        is_plain && self.may_cork(pools) && (backlog == 0 || backlog + total <= limits.backlog)
+    }
+
     /// Stages a frame whose payload stays where it is, if it lies in the settled input. False when it has to be copied.
+    #[inline(always)]
     pub(super) fn borrow(
         &mut self,
         header: &[u8],
@@ -96,6 +127,7 @@ impl Outbox {
     }
 
     /// What is borrowed is about to be written, and nobody else looks at the settled input.
+    #[inline]
     pub(crate) fn move_headers(&mut self, pools: &mut Pools, settled: &mut [u8]) {
         if self.has_borrowed(pools) {
             pools.cork.move_headers(settled);

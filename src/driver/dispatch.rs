@@ -1,7 +1,11 @@
 use std::ops::Range;
 
 use super::{
-    ConnId, Core, Driver, Fragment, Handler, Message, Visit, conn::Conn, flush::flush, terms::Terms,
+    ConnId, Core, Driver, Fragment, Handler, Message, Visit,
+    conn::Conn,
+    core::{Shared, Wire},
+    flush::flush_wire,
+    terms::Terms,
 };
 use crate::{
     connection::{Assembled, Event, Fault, Partial, Piece, goes_on_at},
@@ -37,12 +41,12 @@ impl<H: Handler<M>, M> Driver<'_, H, M> {
             };
             let reads_frames = wire.link.state().reads_frames();
             if reads_frames && wire.has_much_to_write(shared) {
-                self.flush_settled(id, position);
+                wire.flush_settled(id, shared, &mut self.scratch[..position]);
                 continue;
             }
             if !reads_frames || (position == len && wire.link.inbox.is_at_rest()) {
                 if wire.link.outbox.has_borrowed(&shared.pools) {
-                    self.flush_settled(id, position);
+                    wire.flush_settled(id, shared, &mut self.scratch[..position]);
                 }
                 return 0..0;
             }
@@ -147,7 +151,7 @@ impl<H: Handler<M>, M> Driver<'_, H, M> {
         };
         let has_borrowed = wire.link.outbox.has_borrowed(&shared.pools);
         if has_borrowed {
-            self.flush_settled(id, settled);
+            wire.flush_settled(id, shared, &mut self.scratch[..settled]);
         }
         has_borrowed
     }
@@ -155,15 +159,6 @@ impl<H: Handler<M>, M> Driver<'_, H, M> {
     fn reads_frames(&mut self, id: ConnId) -> bool {
         let slot = self.core.slot_mut(id);
         slot.is_some_and(|slot| slot.wire.link.state().reads_frames())
-    }
-
-    /// Writes what is staged. The first `settled` bytes of the scratch buffer are not looked at any more.
-    fn flush_settled(&mut self, id: ConnId, settled: usize) {
-        if let Some((wire, shared)) = self.core.wire_mut(id) {
-            let settled = &mut self.scratch[..settled];
-            wire.link.outbox.move_headers(&mut shared.pools, settled);
-            flush(self.core, id, settled);
-        }
     }
 
     /// What is left of the input goes on in the scratch buffer; kept elsewhere, if it fills that.
@@ -388,5 +383,14 @@ impl<H: Handler<M>, M> Driver<'_, H, M> {
             Ok(payload) => wire.close_remote(id, payload, shared),
             Err(error) => wire.fail(id, Fault::Protocol(error), shared),
         }
+    }
+}
+
+impl Wire {
+    /// Writes what is staged. `settled`: the part of the scratch buffer that is not looked at any more.
+    #[inline]
+    fn flush_settled(&mut self, id: ConnId, shared: &mut Shared, settled: &mut [u8]) {
+        self.link.outbox.move_headers(&mut shared.pools, settled);
+        flush_wire(self, id, shared, settled);
     }
 }

@@ -4,13 +4,11 @@ use crate::{
     transport::{BOTH_WAYS, TokenKind},
 };
 
-/// Writes what is staged on a connection, and draws the consequences: a server shuts its side down behind the last close
-/// frame, and reading pauses or goes on with the backlog. `settled`: the input of the visit that may have been borrowed from.
-#[inline]
-pub(crate) fn flush<S>(core: &mut Core<S>, id: ConnId, settled: &[u8]) {
+/// As `flush_wire`, of a connection that is still to be looked up, and nothing staged refers to the input.
+pub(super) fn flush<S>(core: &mut Core<S>, id: ConnId) {
     // The entry in `dirty` stays; whoever works that list off finds nothing to do.
     if let Some((wire, shared)) = core.wire_mut(id) {
-        flush_wire(wire, id, shared, settled);
+        flush_wire(wire, id, shared, &[]);
     }
 }
 
@@ -22,7 +20,8 @@ pub(super) fn flush_staged(wire: &mut Wire, id: ConnId, shared: &mut Shared) {
     }
 }
 
-/// As `flush`, of a connection that was looked up.
+/// Writes what is staged on a connection, and draws the consequences: a server shuts its side down behind the last close
+/// frame, and reading pauses or goes on with the backlog. `settled`: the input of the visit that may have been borrowed from.
 #[inline]
 pub(super) fn flush_wire(wire: &mut Wire, id: ConnId, shared: &mut Shared, settled: &[u8]) {
     let Shared { pools, notices, .. } = shared;

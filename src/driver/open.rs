@@ -109,7 +109,7 @@ impl<H: Handler<M>, M> Driver<'_, H, M> {
         let mut terms = Terms::new(&wire.link, &shared.settings);
         let carried = self.dispatch_apart(id, 0..count, Partial::Ended, &mut terms);
         debug_assert!(carried.is_empty());
-        flush(self.core, id, &[]);
+        flush(self.core, id);
     }
 
     fn start_timers(&mut self, id: ConnId) {

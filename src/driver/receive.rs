@@ -196,7 +196,7 @@ impl<H: Handler<M>, M> Driver<'_, H, M> {
 
     /// The peer has ended its side without a close frame. What is staged is offered once: it may still be read.
     fn end_of_stream(&mut self, id: ConnId) {
-        flush(self.core, id, &[]);
+        flush(self.core, id);
         if let Some((wire, shared)) = self.core.wire_mut(id) {
             wire.end(id, CloseCause::EndOfStream, shared);
         }

@@ -127,6 +127,19 @@ impl Sender<'_> {
         outgoing: Outgoing,
         payload: &[u8],
     ) -> Result<(), SendErrorKind> {
+        let Shared {
+            pools, settings, ..
+        } = &mut *self.shared;
+        let Wire { link, stream, .. } = &mut *self.wire;
+        let out = &mut self.visit.output(self.id, stream);
+        let limits = &settings.send_limits();
+        if link
+            .outbox
+            .borrow_plain(outgoing.kind, payload, limits, pools, out)
+        {
+            self.staged_message(payload.len());
+            return Ok(());
+        }
         self.send_copy_vectored(outgoing, &[IoSlice::new(payload)])
     }
 

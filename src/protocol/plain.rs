@@ -18,6 +18,11 @@ pub(crate) struct PlainHeader {
 }
 
 impl PlainHeader {
+    /// Of longer messages the header is another one.
+    pub(crate) const MAX_PAYLOAD: usize = u16::MAX as usize;
+    /// Bytes of the longer one of the unmasked headers.
+    pub(crate) const MAX_UNMASKED_LEN: usize = 4;
+
     /// Reads the header at the front of `bytes`, `masked` or not; `None` when it is no such one, not whole, or wrong.
     #[inline(always)]
     pub(crate) fn parse(bytes: &[u8], masked: bool) -> Option<Self> {
@@ -63,7 +68,7 @@ impl PlainHeader {
         if payload_len < usize::from(LENGTH_16) {
             2
         } else {
-            4
+            Self::MAX_UNMASKED_LEN
         }
     }
 
@@ -74,7 +79,7 @@ impl PlainHeader {
         reason = "longer messages have other headers"
     )]
     pub(crate) fn encode_unmasked(kind: MessageKind, payload_len: usize, out: &mut [u8]) {
-        debug_assert!(payload_len <= usize::from(u16::MAX));
+        debug_assert!(payload_len <= Self::MAX_PAYLOAD);
         let kind = match kind {
             MessageKind::Text => TEXT,
             MessageKind::Binary => BINARY,
