@@ -19,6 +19,10 @@ use crate::{
 
 /// How long a slice takes, at least: thousands of small messages, so that what a server does only now and then is in each.
 const SLICE: Duration = Duration::from_millis(20);
+/// Slices of a run, at least: where one takes long, because all connections have their turn in it, there would be one or two.
+const MIN_SLICES: usize = 5;
+/// Warming up is no less work than this many times one message on each connection: memory is taken in the first rounds.
+const WARM_UPS: u32 = 3;
 /// What a server does before, uncounted, to find its way back into the caches.
 const WAY_BACK: Duration = Duration::from_millis(5);
 /// A slice of whose time more than this was lost to others is taken again.
@@ -52,11 +56,16 @@ pub(crate) fn run(sessions: &mut [Session], times: Times, tries: u32) {
         Duration::ZERO
     };
     for session in &mut *sessions {
-        session.attempt(|session| session.work(times.warm_up).map(drop));
+        for _ in 0..WARM_UPS {
+            session.attempt(|session| session.work(times.warm_up / WARM_UPS).map(drop));
+        }
     }
     let begin = Instant::now();
     let time = times.measured * u32::try_from(sessions.len()).unwrap_or(u32::MAX);
-    while begin.elapsed() < time && sessions.iter().any(|session| session.failure.is_none()) {
+    let goes_on = |session: &Session| {
+        session.failure.is_none() && (begin.elapsed() < time || session.slices.len() < MIN_SLICES)
+    };
+    while sessions.iter().any(goes_on) {
         for session in &mut *sessions {
             session.attempt(|session| {
                 if way_back > Duration::ZERO {
