@@ -60,7 +60,7 @@ impl Outbox {
         true
     }
 
-    /// As `cork_short`, of a message that is not short and stays where it is, if it lies in the settled input.
+    /// As `cork_short`, of a longer message below 64 KiB that stays where it is, if it lies in the settled input.
     #[inline]
     pub(crate) fn borrow_plain(
         &mut self,

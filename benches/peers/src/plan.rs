@@ -52,7 +52,7 @@ pub(crate) struct Selection {
     /// Runs of each peer, of which the median counts
     #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..))]
     repeats: u32,
-    /// Milliseconds that a run is measured for, after a quarter of it for warming up
+    /// Milliseconds that a run is measured for at least, after a quarter of it for warming up
     #[arg(long, default_value_t = 400, value_parser = clap::value_parser!(u64).range(1..))]
     milliseconds: u64,
     /// How often a run is tried that others disturb
@@ -68,7 +68,7 @@ fn max_disturbed(measure: Measure) -> f64 {
 }
 
 impl Selection {
-    /// Runs everything that was chosen. What there is so far is saved after each scenario: the whole takes an hour.
+    /// Runs everything that was chosen. What there is so far is saved after each scenario: the whole takes more than an hour.
     pub(crate) fn run(
         &self,
         machine: Machine,

@@ -21,7 +21,7 @@ use crate::{
 const SLICE: Duration = Duration::from_millis(20);
 /// Slices of a run, at least: where one takes long, because all connections have their turn in it, there would be one or two.
 const MIN_SLICES: usize = 5;
-/// Warming up is no less work than this many times one message on each connection: memory is taken in the first rounds.
+/// Rounds of warming up, at least: memory is taken in the first ones.
 const WARM_UPS: u32 = 3;
 /// What a server does before, uncounted, to find its way back into the caches.
 const WAY_BACK: Duration = Duration::from_millis(5);
